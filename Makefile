@@ -1,0 +1,59 @@
+# The commands of the project. `make` alone lists them.
+export PIPELINE_HOME ?= .local
+export POSTS ?= 500
+export SEED ?= 100
+export SOURCE SERVICE DAG CONF
+LOCAL := .venv/airflow/bin/python -m local
+INSTALLED = @[ -x .venv/airflow/bin/python ] || { echo "make $@: nothing is installed yet. Run: make up" >&2; exit 1; }
+
+.PHONY: help install demo test up down status logs reset dag answers env bench lint package
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+install: ## install what is missing: JDK and Maven (apt, as root), uv, two environments, jars
+	@local/install.sh
+
+demo: install ## from nothing to the eight answers: POSTS=500 SEED=100 SOURCE=../shared/data
+	@$(LOCAL) demo --posts "$$POSTS" --seed "$$SEED" --source "$$SOURCE"
+
+test: install ## every test, those on a real stack of their own included
+	@local/test.sh
+
+up: install ## start the stack and wait until each part answers
+	@$(LOCAL) up
+
+down: ## end exactly what up started
+	@if [ -x .venv/airflow/bin/python ]; then $(LOCAL) down; else echo "Nothing is installed, so nothing runs."; fi
+
+status: ## what runs, where, since when
+	$(INSTALLED)
+	@$(LOCAL) status
+
+logs: ## the end of one part's log: SERVICE=kafka
+	$(INSTALLED)
+	@$(LOCAL) logs "$$SERVICE"
+
+reset: ## down, then forget all data (not the installs)
+	@if [ -x .venv/airflow/bin/python ]; then $(LOCAL) reset; else echo "Nothing is installed, so there is no data."; fi
+
+dag: ## trigger one DAG run and wait: DAG=pinterest_daily_batch CONF='{}'
+	$(INSTALLED)
+	@$(LOCAL) dag "$$DAG" --conf "$${CONF:-{\}}"
+
+answers: ## the last published answers, as JSON
+	$(INSTALLED)
+	@$(LOCAL) answers
+
+env: ## addresses and credentials, as KEY=VALUE lines
+	$(INSTALLED)
+	@$(LOCAL) env
+
+bench: install ## figures, each against something measured in the same run
+	@.venv/airflow/bin/python -m bench
+
+lint: install ## ruff, mypy, import rules
+	@local/lint.sh
+
+package: install ## the MWAA artefacts in build/mwaa/
+	@.venv/airflow/bin/python -m mwaa package

@@ -1,0 +1,208 @@
+"""The commands behind the Makefile: python -m local COMMAND."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from typing import Any
+
+from local.stack import parts, prepare, settings
+from local.stack.airflow_api import AirflowApi
+from local.stack.configure import write_all
+from local.stack.demo import run_demo
+from local.stack.errors import StackError
+from local.stack.supervisor import RUNNING, Supervisor
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def up(_: argparse.Namespace) -> int:
+    stack = settings.load_or_create(settings.home_folder())
+    start_stack(stack)
+    say(f"Airflow: {stack.url('airflow')}  login: admin, password: make -s env | grep AIRFLOW_PASSWORD")
+    return 0
+
+
+def start_stack(stack: settings.Stack) -> None:
+    """Start what does not run yet, wait until every part answers, and set up what they need."""
+    parts.check_installed()
+    supervisor, wanted = Supervisor(stack), parts.all_parts(stack)
+    start = time.monotonic()
+    states = supervisor.states()
+    if all(states.get(part.name, {}).get("statename") == RUNNING and part.ready() for part in wanted):
+        say(f"The stack is up already ({stack.home}).")
+    else:
+        say(f"Starting the stack in {stack.home}")
+        write_all(stack)
+        prepare.before_start(stack)
+        supervisor.launch(wanted)
+        supervisor.start(wanted, say)
+    prepare.create_bucket(stack)
+    prepare.create_connector(stack)
+    files = prepare.deploy_notebooks(stack)
+    prepare.await_dags(AirflowApi(stack))
+    say(
+        f"Up in {time.monotonic() - start:.0f} s: bucket {stack.bucket}, connector {stack.connector}, {files} notebook files"
+    )
+
+
+def down(_: argparse.Namespace) -> int:
+    home = settings.home_folder()
+    if not settings.exists(home):
+        say(f"There is no stack in {home}.")
+        return 0
+    ended = Supervisor(settings.load(home)).shut_down(say)
+    say(f"Down: {ended} processes ended." if ended else "Nothing was running.")
+    return 0
+
+
+def reset(arguments: argparse.Namespace) -> int:
+    down(arguments)
+    home = settings.home_folder()
+    if settings.exists(home):
+        shutil.rmtree(home)
+        say(f"Forgotten: {home}")
+    return 0
+
+
+def status(_: argparse.Namespace) -> int:
+    """Print each part's state; the exit status is 0 only when all run and answer."""
+    stack = settings.load(settings.home_folder())
+    states, all_ready = Supervisor(stack).states(), True
+    for part in parts.all_parts(stack):
+        info = states.get(part.name, {})
+        ready = info.get("statename") == RUNNING and part.ready()
+        all_ready &= ready
+        address = " ".join(f"{settings.HOST}:{stack.ports[name]}" for name in part.ports) or "-"
+        state = "ready" if ready else str(info.get("statename", "STOPPED")).lower()
+        since = f"pid {info['pid']}, {_age(info['now'] - info['start'])}" if info.get("pid") else ""
+        say(f"  {part.name:<21} {state:<9} {address:<31} {since}")
+    return 0 if all_ready else 1
+
+
+def _age(seconds: int) -> str:
+    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
+
+
+def logs(arguments: argparse.Namespace) -> int:
+    stack = settings.load(settings.home_folder())
+    known = sorted(path.stem for path in stack.log.glob("*.log"))
+    if arguments.service not in known:
+        raise StackError(f"SERVICE={arguments.service or ''}: choose one of {', '.join(known)}")
+    path = stack.log / f"{arguments.service}.log"
+    say(f"==> {path}")
+    sys.stdout.write(
+        "".join(path.read_text("utf-8", "replace").splitlines(keepends=True)[-arguments.lines :])
+    )
+    return 0
+
+
+def dag(arguments: argparse.Namespace) -> int:
+    if not arguments.dag_id:
+        raise StackError("Which DAG? For example: make dag DAG=pinterest_daily_batch")
+    try:
+        conf = json.loads(arguments.conf)
+    except json.JSONDecodeError as error:
+        raise StackError(f"CONF is not JSON: {error}") from None
+    if not isinstance(conf, dict):
+        raise StackError("CONF must be a JSON object, for example CONF='{\"posts\": 100}'")
+    return 0 if run_dag(settings.load(settings.home_folder()), arguments.dag_id, conf) == "success" else 1
+
+
+def run_dag(stack: settings.Stack, dag_id: str, conf: dict[str, Any]) -> str:
+    api = AirflowApi(stack)
+    run_id = api.trigger(dag_id, conf)
+    say(f"  {dag_id}  run {run_id}")
+    start = time.monotonic()
+    state = api.wait(dag_id, run_id, say)
+    say(f"  {dag_id}  {state} in {time.monotonic() - start:.0f} s")
+    if state != "success":
+        say(api.failure(dag_id, run_id))
+    return state
+
+
+def answers(_: argparse.Namespace) -> int:
+    stack = settings.load(settings.home_folder())
+    sys.stdout.write(read_answers(stack))
+    return 0
+
+
+def read_answers(stack: settings.Stack) -> str:
+    """The text of answers/latest.json."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        text = (
+            prepare
+            .aws_client(stack, "s3")
+            .get_object(Bucket=stack.bucket, Key="answers/latest.json")["Body"]
+            .read()
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] in {"NoSuchKey", "NoSuchBucket"}:
+            raise StackError(
+                "Nothing is published yet. Run: make demo, or make dag DAG=pinterest_daily_batch"
+            ) from None
+        raise StackError(f"S3 refused: {error}") from None
+    except BotoCoreError:
+        raise StackError("S3 does not answer. Is the stack up? make status") from None
+    return str(text.decode("utf-8"))
+
+
+def env(_: argparse.Namespace) -> int:
+    for name, value in settings.load(settings.home_folder()).public().items():
+        say(f"{name}={value}")
+    return 0
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    return run_demo(arguments, start_stack=start_stack, run_dag=run_dag, read_answers=read_answers, say=say)
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog="python -m local", description="The laptop stack; the Makefile calls this."
+    )
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
+    for function in (up, down, status, reset, answers, env):
+        commands.add_parser(function.__name__).set_defaults(run=function)
+    log_command = commands.add_parser("logs")
+    log_command.add_argument("service", nargs="?")
+    log_command.add_argument("--lines", type=int, default=60)
+    log_command.set_defaults(run=logs)
+    dag_command = commands.add_parser("dag")
+    dag_command.add_argument("dag_id", nargs="?")
+    dag_command.add_argument("--conf", default="{}")
+    dag_command.set_defaults(run=dag)
+    demo_command = commands.add_parser("demo")
+    demo_command.add_argument("--posts", default="500")
+    demo_command.add_argument("--seed", default="100")
+    demo_command.add_argument("--source", default="")
+    demo_command.set_defaults(run=demo)
+    return root
+
+
+def main() -> int:
+    os.umask(0o077)
+    arguments = parser().parse_args()
+    try:
+        return int(arguments.run(arguments))
+    except StackError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. The stack stays as it is: make status, make down", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"\n{error.strerror or error} ({error.filename or 'no file named'})", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""The files a stack's parts read: written anew at every start, readable by their owner only."""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import hashlib
+import io
+import json
+from typing import Any
+
+from local.kafka import config as kafka
+from local.stack.settings import HOST, PREFIX, REGION, ROOT, SCHEMA, STAGE, WARM_CLUSTER, Stack, write_private
+
+NOTEBOOK_DIR = f"/Shared/{PREFIX}"
+MOUNT_POINT = f"/mnt/{PREFIX}"
+DAG_IDS = {"pinterest_msk_ingestion", "pinterest_daily_batch", "pinterest_kinesis_streams"}
+
+
+def write_all(stack: Stack) -> None:
+    """Write every part's configuration below ``etc/`` and ``airflow/``."""
+    for folder in ("etc", "log", "run", "kafka", "aws", "databricks", "airflow", "warehouse"):
+        (stack.home / folder).mkdir(parents=True, exist_ok=True)
+    _write_aws(stack)
+    _write_kafka(stack)
+    _write_api(stack)
+    _write_databricks(stack)
+    _write_airflow(stack)
+
+
+def _write_json(stack: Stack, name: str, content: dict[str, Any]) -> None:
+    write_private(stack.etc / f"{name}.json", json.dumps(content, indent=1))
+
+
+def _write_aws(stack: Stack) -> None:
+    secret = stack.credentials
+    key = {"access_key_id": secret["aws_access_key_id"], "secret_access_key": secret["aws_secret_access_key"]}
+    connect = {
+        "connect_url": stack.url("connect"),
+        "username": "pinterest",
+        "password": secret["connect_password"],
+    }
+    listen = {"host": HOST, "port": stack.ports["aws"], "region": REGION}
+    _write_json(stack, "aws", {**listen, **key, "data_dir": str(stack.home / "aws"), "kafkaconnect": connect})
+    # What an instance profile is on AWS: where Java, Spark and boto3 find their credentials.
+    lines = ["[default]", *(f"aws_{name} = {value}" for name, value in key.items()), f"region = {REGION}", ""]
+    write_private(stack.etc / "aws_credentials", "\n".join(lines))
+
+
+def _write_kafka(stack: Stack) -> None:
+    client = kafka.Login("pinterest", stack.credentials["kafka_password"])
+    broker = kafka.Login(kafka.BROKER_USER, stack.credentials["kafka_password"])
+    server = kafka.server_properties(
+        port=stack.ports["kafka"],
+        controller_port=stack.ports["kafka_controller"],
+        broker=broker,
+        client=client,
+        data_dir=stack.home / "kafka",
+    )
+    connect = kafka.connect_properties(
+        port=stack.ports["connect"],
+        broker_port=stack.ports["kafka"],
+        client=client,
+        plugin_dir=ROOT / ".jars" / "connect-plugins",
+    )
+    users = stack.etc / "connect-users.properties"
+    write_private(stack.etc / "server.properties", server)
+    write_private(stack.etc / "connect-distributed.properties", connect)
+    write_private(stack.etc / "connect-jaas.conf", kafka.connect_jaas(users))
+    write_private(users, kafka.connect_users(kafka.Login("pinterest", stack.credentials["connect_password"])))
+
+
+def kafka_commands(stack: Stack) -> kafka.JavaCommands:
+    cluster = hashlib.sha256(stack.stack_id.encode()).digest()[:16]
+    return kafka.java_commands(
+        jars=ROOT / ".jars" / "kafka",
+        server_file=stack.etc / "server.properties",
+        connect_file=stack.etc / "connect-distributed.properties",
+        jaas_file=stack.etc / "connect-jaas.conf",
+        cluster_id=base64.urlsafe_b64encode(cluster).decode().rstrip("="),
+    )
+
+
+def _write_api(stack: Stack) -> None:
+    secret = stack.credentials
+    login = base64.b64encode(f"pinterest:{secret['rest_proxy_password']}".encode()).decode()
+    _write_json(stack, "rest_proxy", {
+        "host": HOST,
+        "port": stack.ports["rest_proxy"],
+        "bootstrap_servers": stack.kafka_bootstrap,
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": "PLAIN",
+        "sasl_username": "pinterest",
+        "sasl_password": secret["kafka_password"],
+        "basic_auth_username": "pinterest",
+        "basic_auth_password": secret["rest_proxy_password"],
+    })  # fmt: skip
+    _write_json(stack, "api_gateway", {
+        "host": HOST,
+        "port": stack.ports["api_gateway"],
+        "openapi": str(ROOT / "mwaa" / "cloudformation" / "openapi.yaml"),
+        "stage": STAGE,
+        "stage_variables": {
+            "restProxy": f"{HOST}:{stack.ports['rest_proxy']}",
+            "restProxyAuthorization": f"Basic {login}",
+            "vpcLinkId": "none",
+        },
+        "access_key_id": secret["aws_access_key_id"],
+        "secret_access_key": secret["aws_secret_access_key"],
+        "region": REGION,
+        "aws_endpoint_url": stack.url("aws"),
+    })  # fmt: skip
+
+
+def _write_databricks(stack: Stack) -> None:
+    _write_json(stack, "databricks", {
+        "host": HOST,
+        "port": stack.ports["databricks"],
+        "token": stack.credentials["databricks_token"],
+        "home": str(stack.home / "databricks"),
+        "warehouse": str(stack.warehouse),
+        "jars": [str(ROOT / ".jars" / "spark")],
+        "s3_endpoint_url": stack.url("aws"),
+        "region": REGION,
+        "cluster_id": WARM_CLUSTER,
+        "driver_memory": "1g",
+    })  # fmt: skip
+
+
+def _write_airflow(stack: Stack) -> None:
+    home, secret = stack.airflow_home, stack.credentials
+    (home / "logs").mkdir(exist_ok=True)
+    passwords = home / "passwords.json"
+    write_private(passwords, json.dumps({"admin": secret["airflow_password"]}))
+    write_private(home / "connections.json", json.dumps(connections(stack), indent=1))
+    backend = {"connections_file_path": str(home / "connections.json")}
+    sections: dict[str, dict[str, Any]] = {
+        "core": {
+            "dags_folder": ROOT / "dags",
+            "plugins_folder": ROOT / "plugins",
+            "executor": "LocalExecutor",
+            "parallelism": 4,
+            "load_examples": False,
+            "dags_are_paused_at_creation": False,
+            "fernet_key": secret["airflow_fernet_key"],
+            "simple_auth_manager_users": "admin:admin",
+            "simple_auth_manager_passwords_file": passwords,
+            "execution_api_server_url": f"{stack.url('airflow')}/execution/",
+        },
+        "api": {
+            "host": HOST,
+            "port": stack.ports["airflow"],
+            "base_url": stack.url("airflow"),
+            "workers": 1,
+            "secret_key": secret["airflow_api_secret"],
+            "expose_config": False,
+        },
+        "api_auth": {"jwt_secret": secret["airflow_jwt_secret"]},
+        "database": {"sql_alchemy_conn": f"sqlite:///{home}/airflow.db"},
+        "logging": {"base_log_folder": home / "logs"},
+        "secrets": {
+            "backend": "airflow.secrets.local_filesystem.LocalFilesystemBackend",
+            "backend_kwargs": json.dumps(backend),
+        },
+        "dag_processor": {"refresh_interval": 10, "min_file_process_interval": 10, "parsing_processes": 1},
+        "usage_data_collection": {"enabled": False},
+        "pinterest": pinterest_settings(stack),
+    }
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_dict({name: {k: str(v) for k, v in options.items()} for name, options in sections.items()})
+    text = io.StringIO()
+    parser.write(text)
+    write_private(home / "airflow.cfg", text.getvalue().replace("%", "%%"))
+
+
+def pinterest_settings(stack: Stack) -> dict[str, Any]:
+    """The section [pinterest] of airflow.cfg: the only settings of the DAGs that differ from one place to another."""
+    return {
+        "prefix": PREFIX,
+        "bucket": stack.bucket,
+        "storage": MOUNT_POINT,
+        "mount_point": MOUNT_POINT,
+        "schema": SCHEMA,
+        "notebook_dir": NOTEBOOK_DIR,
+        "connector_name": stack.connector,
+        "compute": json.dumps({"existing_cluster_id": WARM_CLUSTER}),
+        "stream_compute": json.dumps({
+            "new_cluster": {"spark_version": "18.0.x-scala2.13", "num_workers": 0}
+        }),
+        "kinesis_endpoint_url": stack.url("aws"),
+        "topic_replication_factor": 1,
+        "poll_seconds": 1,
+    }
+
+
+def connections(stack: Stack) -> dict[str, dict[str, Any]]:
+    """Airflow's connections; on MWAA the same names lie in Secrets Manager."""
+    secret = stack.credentials
+    aws = {"endpoint_url": stack.url("aws"), "region_name": REGION}
+    kafka_extra = {
+        "bootstrap.servers": stack.kafka_bootstrap,
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": "pinterest",
+        "sasl.password": secret["kafka_password"],
+    }
+    return {
+        "aws_default": {
+            "conn_type": "aws",
+            "login": secret["aws_access_key_id"],
+            "password": secret["aws_secret_access_key"],
+            "extra_dejson": aws,
+        },
+        "pinterest_source": {"conn_type": "sqlite", "host": str(stack.source_database)},
+        "pinterest_api": {
+            "conn_type": "http",
+            "host": stack.api_url,
+            "extra_dejson": {"aws_conn_id": "aws_default", "region_name": REGION},
+        },
+        "pinterest_kafka": {"conn_type": "kafka", "extra_dejson": kafka_extra},
+        "databricks_default": {
+            "conn_type": "databricks",
+            "host": stack.url("databricks"),
+            "password": secret["databricks_token"],
+        },
+    }

@@ -1,0 +1,142 @@
+"""make demo: from nothing to the eight answers, through every system, told as it goes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from local.stack import prepare, settings
+from local.stack.airflow_api import AirflowApi
+from local.stack.errors import StackError
+
+TABLES = ("pin", "geo", "user")
+QUESTIONS = {
+    "q1": "1  most popular category in each country",
+    "q2_counts": "2a posts per category and year",
+    "q2_winners": "2b most popular category in each year",
+    "q3_per_country": "3a user with most followers in each country",
+    "q3_top_country": "3b country with the most followed user",
+    "q4": "4  most popular category per age group",
+    "q5": "5  median follower count per age group",
+    "q6": "6  users joined in each year",
+    "q7": "7  median follower count by joining year",
+    "q8": "8  median follower count by joining year and age group",
+}
+MOST_ROWS = 12
+
+
+def run_demo(
+    arguments: argparse.Namespace,
+    *,
+    start_stack: Callable[[settings.Stack], None],
+    run_dag: Callable[[settings.Stack, str, dict[str, Any]], str],
+    read_answers: Callable[[settings.Stack], str],
+    say: Callable[[str], None],
+) -> int:
+    """Start the stack, load the source, run the three DAGs, and print the ledger and the answers."""
+    posts, seed = _whole(arguments.posts, "POSTS", least=1), _whole(arguments.seed, "SEED")
+    began = time.monotonic()
+    stack = settings.load_or_create(settings.home_folder())
+    say("1/4 The source tables")
+    prepare.load_source(stack, arguments.source)
+    say("\n2/4 The stack")
+    start_stack(stack)
+    say("\n3/4 The three DAGs")
+    emulation = {"posts": posts, "seed": seed}
+    ledgers = {}
+    for dag_id, conf in (
+        ("pinterest_msk_ingestion", emulation),
+        ("pinterest_daily_batch", {}),
+        ("pinterest_kinesis_streams", emulation),
+    ):
+        if run_dag(stack, dag_id, conf) != "success":
+            say(f"\nThe run failed. Look at it in Airflow: {stack.url('airflow')}/dags/{dag_id}")
+            return 1
+        ledgers[dag_id] = _last_ledger(stack, dag_id)
+    say("\n4/4 The ledger and the answers")
+    published = json.loads(read_answers(stack))
+    console = Console(highlight=False)
+    _print_ledger(console, ledgers, published["ledger"])
+    for key, title in QUESTIONS.items():
+        _print_answer(console, title, published["answers"][key])
+    _print_addresses(stack, say)
+    say(f"Done in {time.monotonic() - began:.0f} s. The stack stays up; make down ends it.")
+    return 0
+
+
+def _whole(text: str, name: str, least: int | None = None) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise StackError(f"{name}={text} is not a whole number.") from None
+    if least is not None and number < least:
+        raise StackError(f"{name}={text}: at least {least} is needed.")
+    return number
+
+
+def _last_ledger(stack: settings.Stack, dag_id: str) -> dict[str, Any]:
+    """The ledger that the DAG's `reconcile` task returned; the batch DAG's is in the published answers."""
+    if dag_id == "pinterest_daily_batch":
+        return {}
+    api = AirflowApi(stack)
+    runs = api.call("GET", f"/dags/{dag_id}/dagRuns", params={"order_by": "-run_after", "limit": 1})[
+        "dag_runs"
+    ]
+    return dict(api.xcom(dag_id, runs[0]["dag_run_id"], "reconcile"))
+
+
+def _print_ledger(console: Console, ledgers: dict[str, Any], batch: dict[str, Any]) -> None:
+    console.print(_ledger_table("Kafka → S3, this run", ledgers["pinterest_msk_ingestion"]))
+    console.print(_ledger_table("S3 → clean tables, this run", batch["run"]))
+    console.print(_ledger_table("S3 → clean tables, all runs", batch["total"]))
+    console.print(_ledger_table("Kinesis → stream tables", ledgers["pinterest_kinesis_streams"]))
+
+
+def _ledger_table(title: str, ledger: dict[str, Any]) -> Table:
+    rows = {name: ledger[name] for name in TABLES}
+    columns = [key for key in rows["pin"] if not isinstance(rows["pin"][key], dict)]
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("")
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right")
+    for name, row in rows.items():
+        table.add_row(name, *(_text(row.get(column)) for column in columns))
+    return table
+
+
+def _print_answer(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in rows[0] if rows else ["no rows"]:
+        numeric = rows and isinstance(rows[0][column], int | float)
+        table.add_column(column, justify="right" if numeric else "left")
+    for row in rows[:MOST_ROWS]:
+        table.add_row(*(_text(value) for value in row.values()))
+    if len(rows) > MOST_ROWS:
+        table.caption = f"… and {len(rows) - MOST_ROWS} more rows: make -s answers"
+        table.caption_justify = "left"
+    console.print(table)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)
+
+
+def _print_addresses(stack: settings.Stack, say: Callable[[str], None]) -> None:
+    say(
+        f"\nAirflow        {stack.url('airflow')}   login: admin   password: {stack.credentials['airflow_password']}"
+    )
+    say(
+        f"Databricks     {stack.url('databricks')}   login: token   password: {stack.credentials['databricks_token']}"
+    )
+    say(f"API Gateway    {stack.api_url}   (SigV4)")
+    say("More addresses and the credentials: make -s env")

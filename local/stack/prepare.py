@@ -1,0 +1,125 @@
+"""What a stack needs once: before its parts start, and in them when they run. All of it can be done again."""
+
+from __future__ import annotations
+
+import json
+import os
+import string
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import boto3
+import requests
+
+from local.stack.configure import DAG_IDS, NOTEBOOK_DIR, kafka_commands
+from local.stack.errors import StackError
+from local.stack.settings import PREFIX, REGION, ROOT, Stack
+from local.stack.supervisor import MARKER, await_that
+
+
+def before_start(stack: Stack) -> None:
+    """Format Kafka's folder and make Airflow's database, where that has not been done."""
+    environment = {**os.environ, MARKER: stack.stack_id}
+    if not (stack.home / "kafka" / "meta.properties").exists():
+        _run_once(stack, "kafka-format", kafka_commands(stack).format, environment)
+    database = stack.airflow_home / "airflow.db"
+    version = stack.airflow_home / "migrated"
+    if not database.exists() or not version.exists() or version.read_text() != sys.executable:
+        airflow = str(Path(sys.executable).parent / "airflow")
+        _run_once(
+            stack,
+            "airflow-db",
+            [airflow, "db", "migrate"],
+            {**environment, "AIRFLOW_HOME": str(stack.airflow_home)},
+        )
+        version.write_text(sys.executable)
+
+
+def _run_once(stack: Stack, name: str, command: list[str], environment: dict[str, str]) -> None:
+    log = stack.log / f"{name}.log"
+    with log.open("wb") as output:
+        done = subprocess.run(command, env=environment, cwd=ROOT, stdout=output, stderr=output, umask=0o077)
+    if done.returncode:
+        raise StackError(f"{name} failed with status {done.returncode}. Log: {log}")
+
+
+def create_bucket(stack: Stack) -> None:
+    s3 = aws_client(stack, "s3")
+    if stack.bucket not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
+        s3.create_bucket(Bucket=stack.bucket)
+
+
+def aws_client(stack: Stack, service: Any) -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=stack.url("aws"),
+        region_name=REGION,
+        aws_access_key_id=stack.credentials["aws_access_key_id"],
+        aws_secret_access_key=stack.credentials["aws_secret_access_key"],
+    )
+
+
+def create_connector(stack: Stack) -> None:
+    """Create the S3 sink from the one connector file, or bring it to what the file says now."""
+    values = {"prefix": PREFIX, "bucket": stack.bucket, "region": REGION, "store_url": stack.url("aws")}
+    template = string.Template((ROOT / "msk" / "connector.json").read_text("utf-8"))
+    try:
+        connector = json.loads(template.substitute(values))
+    except KeyError as error:
+        raise StackError(
+            f"msk/connector.json has a placeholder that the laptop does not know: {error}"
+        ) from None
+    login = ("pinterest", stack.credentials["connect_password"])
+    url = f"{stack.url('connect')}/connectors/{stack.connector}/config"
+    reply = requests.put(url, json=connector, auth=login, timeout=60)
+    if not reply.ok:
+        raise StackError(
+            f"Connect refused the S3 sink ({reply.status_code}): {reply.text[:300]}. Log: {stack.log}/connect.log"
+        )
+
+
+def deploy_notebooks(stack: Stack) -> int:
+    """Upload the notebooks the way production does it; returns how many files."""
+    from databricks.sdk import WorkspaceClient
+
+    from mwaa.workspace import deploy_notebooks as deploy
+
+    client = WorkspaceClient(host=stack.url("databricks"), token=stack.credentials["databricks_token"])
+    return len(deploy(client, ROOT / "include" / "notebooks", NOTEBOOK_DIR))
+
+
+def await_dags(api: Any) -> None:
+    """Wait until Airflow has read all DAG files.
+
+    :raises StackError: a file cannot be read; with its error.
+    """
+
+    def parsed() -> bool:
+        if errors := api.import_errors():
+            raise StackError("Airflow cannot read these files:\n  " + "\n  ".join(errors))
+        return bool(api.dag_ids() >= DAG_IDS)
+
+    await_that(
+        parsed,
+        90,
+        "Airflow has not read the DAG files for 90 s. Log: make logs SERVICE=airflow-dag-processor",
+    )
+
+
+def load_source(stack: Stack, source: str) -> None:
+    """Fill the source tables from a folder of posts, or with synthetic posts.
+
+    :raises StackError: the source cannot be used; the loader has printed why.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "include.emulation.load",
+        "--database",
+        f"sqlite:///{stack.source_database}",
+    ]
+    done = subprocess.run([*command, "--source", source] if source else command, cwd=ROOT)
+    if done.returncode:
+        raise StackError("The source tables were not loaded; what was there before is unchanged.")

@@ -1,0 +1,1 @@
+"""The way to AWS and Databricks: templates, artefacts, deployment."""
