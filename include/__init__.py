@@ -1,0 +1,1 @@
+"""What the DAGs use besides Airflow: the emulators and the notebooks."""
