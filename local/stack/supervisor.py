@@ -218,9 +218,10 @@ class Supervisor:
         """
         own = self.processes()
         if self.alive():
+            supervisord = psutil.Process(int(self.rpc.getPID()))
             self.rpc.shutdown()
-        _, left = psutil.wait_procs(own, timeout=30, callback=lambda _: None)
-        for process in {*left, *self.processes()}:
+            psutil.wait_procs([supervisord], timeout=60)
+        for process in self.processes():
             _quietly(process.terminate)
         _, left = psutil.wait_procs(self.processes(), timeout=10)
         for process in left:
