@@ -1,0 +1,313 @@
+"""The Kafka side of the proxy: acknowledged by all replicas, written once, answered in bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import (
+    BrokerResponseError,
+    InvalidProducerEpoch,
+    KafkaError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+    UnknownProducerId,
+)
+
+from msk.rest_proxy.records import Record
+
+log = logging.getLogger(__name__)
+
+_BATCH_BYTES = 256 * 1024
+_METADATA_MAX_AGE_MS = 30_000
+_PING_SECONDS = 5
+_CLOSE_SECONDS = 2
+# The broker refused these because of the batch before: the record itself is fine.
+_SEQUENCE_ERRORS = (OutOfOrderSequenceNumber, InvalidProducerEpoch, UnknownProducerId)
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Where Kafka put a record."""
+
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a record has no offset, and whether sending it again can help."""
+
+    reason: str
+    retriable: bool
+
+
+Outcome = Ack | Refusal
+
+
+class UnknownTopicError(Exception):
+    """Kafka has no such topic."""
+
+
+class KafkaAwayError(Exception):
+    """Kafka did not answer in time; the message says what was tried."""
+
+
+class Topics(Protocol):
+    """What the HTTP side needs of Kafka."""
+
+    async def produce(self, topic: str, records: Sequence[Record]) -> list[Outcome]:
+        """Write the records in order and return one outcome each; raise UnknownTopicError, KafkaAwayError."""
+
+    async def names(self) -> list[str]:
+        """Return the topics' names, sorted; raise KafkaAwayError."""
+
+    async def describe(self, topic: str) -> dict[str, Any]:
+        """Return name, configs and partitions of a topic; raise UnknownTopicError, KafkaAwayError."""
+
+    async def start(self) -> None:
+        """Begin to connect; return at once."""
+
+    async def stop(self) -> None:
+        """Write what is pending, if Kafka answers, and disconnect."""
+
+
+class KafkaTopics:
+    """Topics of a Kafka cluster, behind one idempotent producer that is replaced whenever it is in doubt.
+
+    An idempotent producer numbers its batches. A batch that the broker refuses, or that is given up, leaves a
+    hole in that numbering and every later batch of its partition would be refused: such a producer is retired.
+    """
+
+    def __init__(
+        self, client_settings: dict[str, Any], *, timeout_seconds: float, max_record_bytes: int
+    ) -> None:
+        self._client_settings = client_settings
+        self._timeout = timeout_seconds
+        self._max_record_bytes = max_record_bytes
+        self._producer: AIOKafkaProducer | None = None
+        self._connecting: asyncio.Task[AIOKafkaProducer] | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Begin to connect; return at once, whether Kafka is there or not."""
+        self._connect_soon()
+
+    async def stop(self) -> None:
+        """Write what is pending, if Kafka answers, and disconnect."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait([self._connecting])
+        if self._producer is not None:
+            self._retire(self._producer)
+        if self._retiring:
+            await asyncio.wait(self._retiring)
+
+    async def produce(self, topic: str, records: Sequence[Record]) -> list[Outcome]:
+        """Write the records in order and return one outcome each."""
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        outcomes = await self._write(topic, records, deadline)
+        if len(records) > 1:
+            # The broker refuses a whole batch for one record that is too large: find out which it was.
+            for i, outcome in enumerate(outcomes):
+                if isinstance(outcome, _BatchTooLarge):
+                    outcomes[i] = (await self._write(topic, [records[i]], deadline))[0]
+        return outcomes
+
+    async def names(self) -> list[str]:
+        """Return the topics' names, sorted, without Kafka's internal ones."""
+        async with self._bounded("list the topics"):
+            metadata = await (await self._connected()).client.fetch_all_metadata()
+        return sorted(metadata.topics())
+
+    async def describe(self, topic: str) -> dict[str, Any]:
+        """Return name, configs and partitions of a topic as Confluent REST v2 shows them."""
+        async with self._bounded("describe the topic"):
+            await self._check_known(await self._connected(), topic)
+            admin = AIOKafkaAdminClient(**self._client_settings)
+            try:
+                await admin.start()
+                (description,) = await admin.describe_topics([topic])
+                (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+            finally:
+                await admin.close()
+        _error_code, _error, _kind, _name, entries, *_ = answer.resources[0]
+        return {
+            "name": topic,
+            "configs": {name: value for name, value, *_ in entries},
+            "partitions": [
+                _partition(each) for each in sorted(description["partitions"], key=lambda p: p["partition"])
+            ],
+        }
+
+    async def _write(self, topic: str, records: Sequence[Record], deadline: float) -> list[Outcome]:
+        async with self._bounded("write", deadline):
+            producer = await self._connected()
+            await self._check_known(producer, topic)
+            partitions = await producer.partitions_for(topic)
+        queued: list[Outcome | asyncio.Future[Any]] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                for record in records:
+                    queued.append(await self._queue(producer, topic, record, partitions))
+        futures = [each for each in queued if isinstance(each, asyncio.Future)]
+        if futures:
+            await asyncio.wait(futures, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
+        if not all(map(_is_acknowledged, futures)) or len(queued) < len(records):
+            self._retire(producer)
+        late = Refusal(f"Kafka did not acknowledge within {self._timeout:g} s", retriable=True)
+        outcomes = [_outcome(each, late) for each in queued] + [late] * (len(records) - len(queued))
+        if all(each is late for each in outcomes):
+            raise KafkaAwayError(late.reason)
+        return outcomes
+
+    async def _queue(
+        self, producer: AIOKafkaProducer, topic: str, record: Record, partitions: set[int]
+    ) -> Outcome | asyncio.Future[Any]:
+        if record.partition is not None and record.partition not in partitions:
+            return Refusal(f"topic {topic} has no partition {record.partition}", retriable=False)
+        if record.key is None and record.value is None:
+            return Refusal("a record needs a key or a value", retriable=False)
+        try:
+            queued: asyncio.Future[Any] = await producer.send(
+                topic, value=record.value, key=record.key, partition=record.partition
+            )
+        except MessageSizeTooLargeError:
+            size = len(record.key or b"") + len(record.value or b"")
+            return Refusal(
+                f"the record has {size} bytes, more than fit in {self._max_record_bytes}", retriable=False
+            )
+        except KafkaError as error:
+            self._retire(producer)
+            return Refusal(str(error), retriable=True)
+        return queued
+
+    async def _check_known(self, producer: AIOKafkaProducer, topic: str) -> None:
+        if producer.client.cluster.partitions_for_topic(topic) is None:
+            metadata = await producer.client.fetch_all_metadata()
+            if metadata.partitions_for_topic(topic) is None:
+                raise UnknownTopicError(topic)
+
+    @contextlib.asynccontextmanager
+    async def _bounded(self, action: str, deadline: float | None = None) -> Any:
+        """Turn a Kafka that is silent or says no into KafkaAwayError."""
+        if deadline is None:
+            deadline = asyncio.get_running_loop().time() + min(self._timeout, _PING_SECONDS)
+        try:
+            async with asyncio.timeout_at(deadline):
+                yield
+        except TimeoutError as error:
+            raise KafkaAwayError(f"Kafka did not answer in time: cannot {action}") from error
+        except (KafkaError, OSError) as error:
+            raise KafkaAwayError(f"cannot {action}: {error}") from error
+
+    async def _connected(self) -> AIOKafkaProducer:
+        if self._producer is not None:
+            return self._producer
+        # All requests wait for the same attempt; one that runs out of time does not end it for the others.
+        return await asyncio.shield(self._connect_soon())
+
+    def _connect_soon(self) -> asyncio.Task[AIOKafkaProducer]:
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect())
+            self._connecting.add_done_callback(_consume_error)
+        return self._connecting
+
+    async def _connect(self) -> AIOKafkaProducer:
+        try:
+            producer = AIOKafkaProducer(
+                **self._client_settings,
+                acks="all",
+                enable_idempotence=True,
+                linger_ms=1,
+                max_batch_size=_BATCH_BYTES,
+                max_request_size=self._max_record_bytes,
+                metadata_max_age_ms=_METADATA_MAX_AGE_MS,
+                request_timeout_ms=int(self._timeout * 1000),
+            )
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await producer.start()
+            except BaseException:
+                await producer.stop()
+                raise
+            self._producer = producer
+            return producer
+        finally:
+            self._connecting = None
+
+    def _retire(self, producer: AIOKafkaProducer) -> None:
+        """Let no new record use the producer, and close it in the background."""
+        if self._producer is producer:
+            self._producer = None
+            task = asyncio.create_task(_close(producer))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+
+class _BatchTooLarge(Refusal):
+    """The batch a record travelled in was too large for the broker."""
+
+
+def _outcome(queued: Outcome | asyncio.Future[Any], late: Refusal) -> Outcome:
+    if not isinstance(queued, asyncio.Future):
+        return queued
+    if not queued.done():
+        return late
+    error = queued.exception()
+    if error is None:
+        position = queued.result()
+        if position.offset < 0:
+            return Refusal("Kafka has the record, but no longer knows where", retriable=True)
+        return Ack(position.partition, position.offset)
+    if isinstance(error, MessageSizeTooLargeError):
+        return _BatchTooLarge("the record is larger than the topic allows", retriable=False)
+    final = isinstance(error, BrokerResponseError) and not error.retriable
+    return Refusal(str(error), retriable=not final or isinstance(error, _SEQUENCE_ERRORS))
+
+
+def _is_acknowledged(queued: asyncio.Future[Any]) -> bool:
+    return queued.done() and queued.exception() is None
+
+
+async def _close(producer: AIOKafkaProducer) -> None:
+    """Close a producer: politely for a moment, then with whatever it still holds.
+
+    aiokafka's own stop() waits for every record, which is for ever when Kafka is away; what must then be
+    ended it only keeps in private attributes.
+    """
+    with contextlib.suppress(TimeoutError, KafkaError):
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await producer.stop()
+            return
+    sender = producer._sender.sender_task
+    sender.cancel()
+    await producer.client.close()
+    await asyncio.wait([sender], timeout=_CLOSE_SECONDS)
+    producer._message_accumulator.fail_all(KafkaError("the connection to Kafka was given up"))
+    sender.cancel()
+
+
+def _consume_error(task: asyncio.Task[Any]) -> None:
+    """Log why a connection failed; whoever waits for it gets the error too."""
+    if not task.cancelled() and (error := task.exception()):
+        log.warning("Kafka cannot be reached: %s", error)
+
+
+def _partition(described: dict[str, Any]) -> dict[str, Any]:
+    leader, in_sync = described["leader"], set(described["isr"])
+    return {
+        "partition": described["partition"],
+        "leader": leader,
+        "replicas": [
+            {"broker": broker, "leader": broker == leader, "in_sync": broker in in_sync}
+            for broker in described["replicas"]
+        ],
+    }
