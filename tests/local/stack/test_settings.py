@@ -62,14 +62,14 @@ def test_a_wrong_offset_is_refused_and_makes_no_stack(tmp_path, monkeypatch, off
 
 
 def test_no_stack_says_how_to_start_one(tmp_path):
-    with pytest.raises(StackError, match="There is no stack in .* yet. Start one: make up"):
+    with pytest.raises(StackError, match=r"There is no stack in .* yet. Start one: make up"):
         settings.load(tmp_path)
 
 
 def test_a_broken_file_says_what_to_do(tmp_path):
     stack = settings.load_or_create(tmp_path / "home")
     (stack.etc / "stack.json").write_text("{")
-    with pytest.raises(StackError, match="cannot be read .* make reset"):
+    with pytest.raises(StackError, match=r"cannot be read .* make reset"):
         settings.load(stack.home)
 
 
@@ -83,8 +83,17 @@ def test_a_stack_of_another_version_says_what_to_do(tmp_path):
 
 
 def test_the_environment_has_every_promised_name(tmp_path):
-    promised = """AIRFLOW_URL API_GATEWAY_URL REST_PROXY_URL KAFKA_BOOTSTRAP CONNECT_URL AWS_ENDPOINT_URL BUCKET PREFIX
-    DATABRICKS_HOST LAKE_DIR""".split()
+    promised = [
+        *(
+            "AIRFLOW_URL",
+            "API_GATEWAY_URL",
+            "REST_PROXY_URL",
+            "KAFKA_BOOTSTRAP",
+            "CONNECT_URL",
+            "AWS_ENDPOINT_URL",
+        ),
+        *("BUCKET", "PREFIX", "DATABRICKS_HOST", "LAKE_DIR"),
+    ]
     public = settings.load_or_create(tmp_path / "home").public()
     assert [name for name in promised if name not in public] == []
     # A shell reads the lines back as they are.

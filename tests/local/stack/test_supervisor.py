@@ -13,7 +13,10 @@ from local.stack import settings
 from local.stack.errors import StackError
 from local.stack.supervisor import MARKER, Part, Supervisor, await_that
 
-LISTENS = "import socket,sys,time; s=socket.socket(); s.bind(('127.0.0.1', int(sys.argv[1]))); s.listen(); time.sleep(600)"
+LISTENS = (
+    "import socket, sys, time; s = socket.socket(); s.bind(('127.0.0.1', int(sys.argv[1]))); s.listen(); "
+    "time.sleep(600)"
+)
 
 
 @pytest.fixture
@@ -49,7 +52,10 @@ def test_a_part_starts_after_what_it_needs(stack):
     supervisor, said = start(stack, second, first)
     assert [line.split()[0] for line in said] == ["kafka", "connect"]
     states = supervisor.states()
-    assert {name: state["statename"] for name, state in states.items()} == {"kafka": "RUNNING", "connect": "RUNNING"}
+    assert {name: state["statename"] for name, state in states.items()} == {
+        "kafka": "RUNNING",
+        "connect": "RUNNING",
+    }
 
 
 def test_starting_twice_is_harmless(stack):
@@ -66,13 +72,19 @@ def test_a_killed_part_comes_back(stack):
 
 
 def test_a_part_that_ends_at_once_is_told_with_its_last_line_and_log(stack):
-    part = Part("kafka", [sys.executable, "-c", "print('no such setting: x'); raise SystemExit(3)"], lambda: False)
-    with pytest.raises(StackError, match=r"(?s)kafka ended as it started: no such setting: x.*Log: .*kafka\.log"):
+    part = Part(
+        "kafka", [sys.executable, "-c", "print('no such setting: x'); raise SystemExit(3)"], lambda: False
+    )
+    with pytest.raises(
+        StackError, match=r"(?s)kafka ended as it started: no such setting: x.*Log: .*kafka\.log"
+    ):
         start(stack, part)
 
 
 def test_a_part_that_never_answers_is_told(stack):
-    part = Part("kafka", [sys.executable, "-c", "import time; time.sleep(600)"], lambda: False, ready_seconds=2)
+    part = Part(
+        "kafka", [sys.executable, "-c", "import time; time.sleep(600)"], lambda: False, ready_seconds=2
+    )
     with pytest.raises(StackError, match=r"kafka has not answered for 2 s\. Log: .*kafka\.log"):
         start(stack, part)
 

@@ -1,0 +1,87 @@
+"""One whole stack for all tests in this folder: own folder, own ports, made anew, ended afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HOME = ROOT / "build" / "test-stack"
+
+
+@dataclass(frozen=True)
+class Commands:
+    """The Makefile as a user calls it, on one PIPELINE_HOME."""
+
+    home: Path
+    port_offset: str = "auto"
+
+    def make(
+        self, *arguments: str, timeout: float = 900, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        variables = {**os.environ, "PIPELINE_HOME": str(self.home), "PORT_OFFSET": self.port_offset}
+        done = subprocess.run(
+            ["make", "-s", *arguments],
+            cwd=ROOT,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if check and done.returncode:
+            pytest.fail(
+                f"make {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr}"
+            )
+        return done
+
+    def environment(self) -> dict[str, str]:
+        lines = self.make("env").stdout.splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+
+@pytest.fixture(scope="session")
+def stack():
+    """The commands of a stack on which `make demo` has run once."""
+    commands = Commands(HOME)
+    commands.make("reset")
+    shutil.rmtree(HOME, ignore_errors=True)
+    yield commands
+    commands.make("down")
+
+
+@pytest.fixture(scope="session")
+def demo(stack):
+    """What `make demo POSTS=300` printed."""
+    return stack.make("demo", "POSTS=300", "SEED=100").stdout
+
+
+@pytest.fixture
+def env(stack, demo):
+    return stack.environment()
+
+
+@pytest.fixture
+def processes(env):
+    """Returns every process of the stack that runs now."""
+    stack_id = json.loads((Path(env["PIPELINE_HOME"]) / "etc" / "stack.json").read_text())["stack_id"]
+
+    def list_now() -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("PINTEREST_STACK_ID") == stack_id:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    return list_now
