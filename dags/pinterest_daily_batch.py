@@ -1,0 +1,107 @@
+"""
+# S3 → clean tables → the eight answers
+
+Every day at midnight UTC (and whenever it is triggered) five Databricks notebooks turn the topics' objects in the bucket into the clean
+tables `pin`, `geo` and `user`, answer the eight questions, and publish the answers as `answers/latest.json`.
+
+| task | does | if it fails |
+|---|---|---|
+| `configure` | mounts the bucket if asked to, creates the schema | credentials of the cluster: its instance profile must reach the bucket |
+| `clean_pin`, `clean_geo`, `clean_user` | read what is new, clean it, merge it: one row a post | the run page (link on the task) has the notebook's traceback |
+| `queries` | answers the questions, writes `answers/runs/{run}.json` | as above |
+| `publish` | copies that object to `answers/latest.json`, last of all | until then the previous answers stay in place |
+
+Each notebook is a Databricks run of its own. **Retrying or clearing a task starts a new run**, and every
+notebook may be run again at any time: merging the same records twice changes nothing.
+
+Where notebooks run is the setting `[pinterest] compute`; credentials are in the connections
+`databricks_default` and `aws_default`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.amazon.aws.operators.s3 import S3CopyObjectOperator
+from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator
+from airflow.sdk import Param, chain, dag
+from pendulum import datetime
+
+from pinterest_pipeline.assets import Assets
+from pinterest_pipeline.config import TABLES, Settings
+from pinterest_pipeline.operators.databricks import DatabricksServerlessNotebookOperator
+from pinterest_pipeline.tags import Tag
+from pinterest_pipeline.templates import RUN_KEY
+
+SETTINGS = Settings.read()
+ASSETS = Assets.of(SETTINGS)
+
+
+def notebook(name: str, **parameters: str) -> DatabricksNotebookOperator:
+    """Return the task that runs a notebook; its parameters are widgets, so all are text."""
+    arguments: dict[str, Any] = {
+        "task_id": name,
+        "databricks_task_key": f"{SETTINGS.prefix}-{name}",
+        "notebook_path": SETTINGS.notebook(name),
+        "source": "WORKSPACE",
+        "notebook_params": {
+            "storage": SETTINGS.storage,
+            "prefix": SETTINGS.prefix,
+            "catalog": SETTINGS.catalog,
+            "schema": SETTINGS.schema,
+            "run_id": RUN_KEY,
+            **parameters,
+        },
+        "polling_period_seconds": SETTINGS.poll_seconds,
+        "deferrable": True,
+    }
+    if SETTINGS.compute.serverless:
+        return DatabricksServerlessNotebookOperator(**arguments)
+    return DatabricksNotebookOperator(**arguments, **SETTINGS.compute.as_task())
+
+
+@dag(
+    description="Clean tables and the eight answers from everything the topics have landed in S3.",
+    schedule="0 0 * * *",
+    start_date=datetime(2024, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=12),
+    tags=[Tag.PINTEREST, Tag.BATCH, Tag.TIER_1],
+    doc_md=__doc__,
+    default_args={
+        "owner": "pinterest",
+        "retries": 2,
+        "retry_delay": timedelta(seconds=30),
+        "execution_timeout": timedelta(hours=4),
+    },
+    params={
+        "full_refresh": Param(
+            False,
+            type="boolean",
+            title="Full refresh",
+            description_md="Rebuild the clean tables from everything in the bucket, not only from what is new.",
+        ),
+    },
+)
+def pinterest_daily_batch() -> None:
+    configure = notebook("configure", bucket=f"s3://{SETTINGS.bucket}", mount_point=SETTINGS.mount_point)
+    cleans = [
+        notebook(f"clean_{table}", full_refresh="{{ params.full_refresh | string | lower }}")
+        for table in TABLES
+    ]
+    queries = notebook("queries", source="batch")
+    publish = S3CopyObjectOperator(
+        task_id="publish",
+        source_bucket_name=SETTINGS.bucket,
+        source_bucket_key=f"answers/runs/{RUN_KEY}.json",
+        dest_bucket_name=SETTINGS.bucket,
+        dest_bucket_key="answers/latest.json",
+        outlets=[ASSETS.answers],
+        execution_timeout=timedelta(minutes=5),
+    )
+    chain(configure, cleans, queries, publish)
+
+
+pinterest_daily_batch()

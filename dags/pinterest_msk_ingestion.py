@@ -1,0 +1,148 @@
+"""
+# Posts → API → Kafka → S3
+
+Draws posts from the source database and publishes their records through the API Gateway to the topics
+`{prefix}.pin`, `.geo` and `.user`; waits until the S3 sink has written **every acknowledged offset** to the
+bucket; and checks that nothing was lost on the way.
+
+| task | does | if it fails |
+|---|---|---|
+| `create_topics` | creates missing topics | Kafka does not answer, or refuses: see connection `pinterest_kafka` |
+| `connector_running` | waits for the sink connector | its state is in the message; look at the connector's log, then restart it |
+| `emulate` | draws and sends; its XCom `report` holds the counts also when it fails | the message names the refused records with code and reason; 403: credentials of `pinterest_api`; 404: topic |
+| `landed` | waits for the offsets | the message names topic, partition and offsets that are missing: look at the sink's log, and for them in the dead-letter topic |
+| `reconcile` | drawn = missing + acknowledged + failed, acknowledged = landed | the message names leg, table and counts |
+
+A retry of `emulate` posts again: every record may then exist twice, which changes nothing further on, because
+the newest record of a post wins. The run's ledger is the XCom of `reconcile`.
+
+Settings are options of `[pinterest]`; addresses and credentials are in the connections `pinterest_source`,
+`pinterest_api`, `pinterest_kafka` and `aws_default`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Param, dag, get_current_context, task
+from pendulum import datetime
+
+from pinterest_pipeline.assets import Assets
+from pinterest_pipeline.config import TABLES, Settings
+from pinterest_pipeline.operators.kafka import KafkaCreateTopicsOperator
+from pinterest_pipeline.sensors.msk_connect import MskConnectConnectorStateSensor
+from pinterest_pipeline.sensors.s3_sink import S3SinkLandedSensor
+from pinterest_pipeline.tags import Tag
+
+SETTINGS = Settings.read()
+ASSETS = Assets.of(SETTINGS)
+
+
+@dag(
+    description="Emulated posts through the API to Kafka and on to S3, each record accounted for.",
+    schedule=None,
+    start_date=datetime(2024, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=6),
+    tags=[Tag.PINTEREST, Tag.INGESTION, Tag.TIER_2],
+    doc_md=__doc__,
+    default_args={
+        "owner": "pinterest",
+        "retries": 2,
+        "retry_delay": timedelta(seconds=30),
+        "execution_timeout": timedelta(hours=4),
+    },
+    params={
+        "posts": Param(
+            500,
+            type="integer",
+            minimum=1,
+            maximum=1_000_000,
+            title="Posts",
+            description_md="How many posts to draw; each is up to three records.",
+        ),
+        "seed": Param(
+            100,
+            type="integer",
+            title="Seed",
+            description_md="Starts the random generator: the same seed draws the same posts.",
+        ),
+        "order": Param(
+            "classic",
+            type="string",
+            enum=["classic", "sequential"],
+            title="Order",
+            description_md="`classic` draws at random, with replacement; `sequential` walks the tables once.",
+        ),
+        "rate": Param(
+            None,
+            type=["null", "number"],
+            exclusiveMinimum=0,
+            title="Posts a second",
+            description_md="Empty: as fast as the API takes them.",
+        ),
+    },
+)
+def pinterest_msk_ingestion() -> None:
+    create_topics = KafkaCreateTopicsOperator(
+        task_id="create_topics",
+        topics=[SETTINGS.topic(table) for table in TABLES],
+        partitions=SETTINGS.topic_partitions,
+        replication=SETTINGS.topic_replication,
+        execution_timeout=timedelta(minutes=5),
+    )
+
+    connector_running = MskConnectConnectorStateSensor(
+        task_id="connector_running",
+        connector_name=SETTINGS.connector_name,
+        poke_interval=SETTINGS.poll_seconds,
+        timeout=timedelta(minutes=10),
+    )
+
+    @task(multiple_outputs=True)
+    def emulate(params: dict[str, Any]) -> dict[str, Any]:
+        from airflow.sdk import BaseHook
+
+        from include.emulation.emulation import emulate as run_emulation
+        from include.emulation.source import Source
+        from pinterest_pipeline.config import source_url
+        from pinterest_pipeline.emulating import checked, log_progress
+        from pinterest_pipeline.hooks.api_gateway import ApiGatewayHook
+        from pinterest_pipeline.senders import TopicSender
+
+        sender = TopicSender(ApiGatewayHook().get_conn(), SETTINGS)
+        with Source(source_url(BaseHook.get_connection("pinterest_source"))) as source:
+            report = run_emulation(
+                source,
+                sender,
+                posts=params["posts"],
+                seed=params["seed"],
+                order=params["order"],
+                pace=params["rate"],
+                progress=log_progress(),
+            )
+        return checked(report.as_dict(), get_current_context()["ti"])
+
+    report = emulate()
+
+    landed = S3SinkLandedSensor(
+        task_id="landed",
+        positions=report["positions"],
+        bucket=SETTINGS.bucket,
+        poke_interval=SETTINGS.poll_seconds,
+        timeout=timedelta(minutes=30),
+    )
+
+    @task(outlets=[ASSETS.topics_landed], execution_timeout=timedelta(minutes=5))
+    def reconcile(tables: dict[str, Any], landed: dict[str, Any]) -> dict[str, Any]:
+        from pinterest_pipeline.ledger import topics_ledger
+
+        return topics_ledger(tables, landed, {table: SETTINGS.topic(table) for table in TABLES})
+
+    create_topics >> connector_running >> report >> landed
+    reconcile(report["tables"], landed.output)
+
+
+pinterest_msk_ingestion()

@@ -1,0 +1,247 @@
+"""
+Settings of the pipeline: section ``[pinterest]`` of Airflow's configuration.
+
+On MWAA they are configuration options (``pinterest.bucket`` …), elsewhere lines of ``airflow.cfg`` or
+variables ``AIRFLOW__PINTEREST__BUCKET`` …. ``bucket`` is the only one without a default. Reading them
+touches neither the network nor the metadata database, so DAG files do it while they are parsed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from airflow.sdk.configuration import conf
+
+from pinterest_pipeline.exceptions import SettingError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+    from sqlalchemy.engine import URL
+
+SECTION = "pinterest"
+TABLES = ("pin", "geo", "user")
+
+# A stream needs a cluster that stays up, so it cannot default to serverless compute as the batch does.
+DEFAULT_COMPUTE = {"serverless": True}
+DEFAULT_STREAM_COMPUTE = {
+    "new_cluster": {"spark_version": "18.0.x-scala2.13", "node_type_id": "m5d.large", "num_workers": 1}
+}
+
+
+def option(name: str, problem: str) -> SettingError:
+    """Return the error for a bad option, naming it as it is written in the configuration."""
+    return SettingError(f"[{SECTION}] {name}: {problem}")
+
+
+@dataclass(frozen=True)
+class Compute:
+    """
+    Where notebooks run on Databricks: exactly one of the three.
+
+    :param existing_cluster_id: id of a cluster that is up or starts on demand.
+    :param new_cluster: description of a job cluster, as the Jobs API takes it.
+    :param serverless: serverless compute for jobs.
+    """
+
+    existing_cluster_id: str = ""
+    new_cluster: Mapping[str, Any] = field(default_factory=dict)
+    serverless: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.existing_cluster_id, str):
+            raise SettingError(f"existing_cluster_id is text, not {self.existing_cluster_id!r}")
+        if not isinstance(self.new_cluster, Mapping):
+            raise SettingError(f"new_cluster is a JSON object, not {self.new_cluster!r}")
+        if not isinstance(self.serverless, bool):
+            raise SettingError(f"serverless is true or false, not {self.serverless!r}")
+        if sum(map(bool, (self.existing_cluster_id, self.new_cluster, self.serverless))) != 1:
+            raise SettingError("give exactly one of existing_cluster_id, new_cluster and serverless")
+
+    @classmethod
+    def read(cls, name: str, default: Mapping[str, Any]) -> Self:
+        """Read the option `name`, a JSON object with one of the three as its key."""
+        value = _json(name, default)
+        if not isinstance(value, Mapping):
+            raise option(name, f"a JSON object is needed, not {value!r}")
+        unknown = sorted(set(value) - {"existing_cluster_id", "new_cluster", "serverless"})
+        if unknown:
+            raise option(name, f"{unknown[0]!r} is none of existing_cluster_id, new_cluster, serverless")
+        try:
+            return cls(**value)
+        except SettingError as error:
+            raise option(name, str(error)) from None
+
+    def as_task(self) -> dict[str, Any]:
+        """Return the compute as keys of a task of the Jobs API; serverless is the absence of a cluster."""
+        if self.serverless:
+            return {}
+        if self.existing_cluster_id:
+            return {"existing_cluster_id": self.existing_cluster_id}
+        return {"new_cluster": dict(self.new_cluster)}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    All settings; names as in the configuration.
+
+    :param bucket: the S3 bucket that holds topics/, answers/ and streams/.
+    :param prefix: first part of topic, stream and table names.
+    :param storage: how notebooks reach the bucket: ``s3://bucket``, ``/mnt/…`` or ``/Volumes/…``.
+    :param mount_point: mount the bucket here first; empty: no mount.
+    :param catalog: Unity Catalog catalog; empty: a workspace without one.
+    :param schema: schema of the clean tables.
+    :param notebook_dir: workspace folder of the notebooks.
+    :param compute: where the batch notebooks run.
+    :param stream_compute: where the stream notebook runs; it cannot be serverless.
+    :param connector_name: the S3 sink connector.
+    :param checkpoint_dir: folder of the stream's checkpoints.
+    :param kinesis_endpoint_url: Kinesis as the notebooks reach it; empty: AWS.
+    :param secret_scope: Databricks secret scope with AWS keys; empty: the cluster's instance profile.
+    :param region: region of the streams.
+    :param topic_partitions: partitions of a topic that has to be created; -1: the brokers' default.
+    :param topic_replication: its replication factor; -1: the brokers' default.
+    :param poll_seconds: pause between two looks at anything that is waited for.
+    """
+
+    bucket: str
+    prefix: str = "pinterest"
+    storage: str = ""
+    mount_point: str = ""
+    catalog: str = ""
+    schema: str = "pinterest"
+    notebook_dir: str = "/Shared/pinterest"
+    compute: Compute = field(default_factory=lambda: Compute(**DEFAULT_COMPUTE))
+    stream_compute: Compute = field(default_factory=lambda: Compute(**DEFAULT_STREAM_COMPUTE))
+    connector_name: str = ""
+    checkpoint_dir: str = ""
+    kinesis_endpoint_url: str = ""
+    secret_scope: str = ""
+    region: str = "us-east-1"
+    topic_partitions: int = 1
+    topic_replication: int = -1
+    poll_seconds: int = 10
+
+    def __post_init__(self) -> None:
+        # What follows from another setting is filled in here, so that every reader sees the same value.
+        for name, value in (
+            ("storage", f"s3://{self.bucket}"),
+            ("connector_name", f"{self.prefix}-s3-sink"),
+            ("checkpoint_dir", f"dbfs:/{self.prefix}/checkpoints"),
+        ):
+            if not getattr(self, name):
+                object.__setattr__(self, name, value)
+        for name, pattern, wanted in (
+            ("bucket", r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of an S3 bucket"),
+            ("prefix", r"[A-Za-z0-9][A-Za-z0-9_]{0,63}", "letters, digits and underscores"),
+            ("schema", r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and underscores"),
+            ("catalog", r"|[A-Za-z_][A-Za-z0-9_]*", "empty, or letters, digits and underscores"),
+            ("storage", r"s3://\S+|/\S+", "s3://bucket, or a path that starts with /"),
+            ("mount_point", r"|/mnt/\S+", "empty, or a path under /mnt/"),
+            ("notebook_dir", r"/\S+", "a workspace folder that starts with /"),
+            ("kinesis_endpoint_url", r"|https?://\S+", "empty, or a URL"),
+        ):
+            self._check(name, pattern, wanted)
+        if self.topic_partitions != -1 and self.topic_partitions < 1:
+            raise option("topic_partitions", f"at least 1, or -1, not {self.topic_partitions}")
+        if self.topic_replication != -1 and self.topic_replication < 1:
+            raise option("topic_replication", f"at least 1, or -1, not {self.topic_replication}")
+        if self.poll_seconds < 1:
+            raise option("poll_seconds", f"at least 1, not {self.poll_seconds}")
+        if self.stream_compute.serverless:
+            raise option("stream_compute", "serverless compute runs no continuous stream; name a cluster")
+
+    def _check(self, name: str, pattern: str, wanted: str) -> None:
+        value = getattr(self, name)
+        if not re.fullmatch(pattern, value):
+            raise option(name, f"{wanted} is needed, not {value!r}")
+
+    @classmethod
+    def read(cls) -> Self:
+        """
+        Read the settings from Airflow's configuration.
+
+        :raises SettingError: an option is missing or makes no sense.
+        """
+        text = (
+            "bucket prefix storage mount_point catalog schema notebook_dir connector_name checkpoint_dir "
+            "kinesis_endpoint_url secret_scope region"
+        )
+        given: dict[str, Any] = {name: conf.get(SECTION, name, fallback="").strip() for name in text.split()}
+        if not given["bucket"]:
+            raise option("bucket", "not set; it names the S3 bucket of the pipeline")
+        values = {name: value for name, value in given.items() if value}
+        for name in ("topic_partitions", "topic_replication", "poll_seconds"):
+            if number := conf.get(SECTION, name, fallback="").strip():
+                values[name] = _integer(name, number)
+        return cls(
+            **values,
+            compute=Compute.read("compute", DEFAULT_COMPUTE),
+            stream_compute=Compute.read("stream_compute", DEFAULT_STREAM_COMPUTE),
+        )
+
+    def topic(self, table: str) -> str:
+        """Return the topic of a table: ``pinterest.pin``."""
+        return f"{self.prefix}.{table}"
+
+    def stream(self, table: str) -> str:
+        """Return the stream of a table: ``streaming-pinterest-pin``."""
+        return f"streaming-{self.prefix}-{table}"
+
+    def notebook(self, name: str) -> str:
+        """Return the workspace path of a notebook."""
+        return f"{self.notebook_dir.rstrip('/')}/{name}"
+
+    @property
+    def progress_key(self) -> str:
+        """Object in which the stream notebook tells how far it has come."""
+        return f"streams/{self.prefix}/progress.json"
+
+
+def _integer(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise option(name, f"a whole number is needed, not {text!r}") from None
+
+
+def _json(name: str, default: Mapping[str, Any]) -> Any:
+    from airflow.sdk.exceptions import AirflowConfigException
+
+    try:
+        value = conf.getjson(SECTION, name, fallback=dict(default))
+    except (AirflowConfigException, ValueError) as error:
+        raise option(name, f"not valid JSON: {error}") from None
+    return default if value in ("", None) else value
+
+
+def source_url(connection: Connection) -> URL:
+    """
+    Return the SQLAlchemy URL of the source database.
+
+    :param connection: ``sqlite`` (host = path of the file) or ``mysql`` (the usual fields).
+    :raises SettingError: the connection is of another type, or incomplete.
+    """
+    from sqlalchemy.engine import URL
+
+    name = connection.conn_id
+    if connection.conn_type == "sqlite":
+        if not connection.host:
+            raise SettingError(f"Connection {name}: host is empty; it holds the path of the SQLite file.")
+        return URL.create("sqlite", database=connection.host)
+    if connection.conn_type == "mysql":
+        if not connection.host or not connection.schema:
+            raise SettingError(f"Connection {name}: host and schema (the database) are both needed.")
+        return URL.create(
+            "mysql+pymysql",
+            username=connection.login,
+            password=connection.password,
+            host=connection.host,
+            port=connection.port or 3306,
+            database=connection.schema,
+            query={"charset": "utf8mb4"},
+        )
+    raise SettingError(f"Connection {name}: its type is {connection.conn_type!r}; sqlite or mysql is needed.")

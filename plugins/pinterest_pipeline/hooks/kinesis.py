@@ -1,0 +1,82 @@
+"""Kinesis data streams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+
+
+class KinesisHook(AwsBaseHook):
+    """
+    Look after Kinesis data streams.
+
+    Takes the arguments of :class:`~airflow.providers.amazon.aws.hooks.base_aws.AwsBaseHook`
+    (``aws_conn_id``, ``region_name``, ``verify``, ``config``).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["client_type"] = "kinesis"
+        super().__init__(*args, **kwargs)
+
+    def describe_stream(self, stream_name: str) -> dict[str, Any] | None:
+        """Return the summary of a stream (``StreamStatus``, ``OpenShardCount`` …), or None if there is none."""
+        client = self.get_conn()
+        try:
+            summary: dict[str, Any] = client.describe_stream_summary(StreamName=stream_name)[
+                "StreamDescriptionSummary"
+            ]
+        except client.exceptions.ResourceNotFoundException:
+            return None
+        return summary
+
+    def list_shards(self, stream_name: str) -> list[dict[str, Any]]:
+        """Return all shards of a stream, closed ones within the retention period included."""
+        client = self.get_conn()
+        page = client.list_shards(StreamName=stream_name)
+        shards: list[dict[str, Any]] = list(page["Shards"])
+        while token := page.get("NextToken"):
+            page = client.list_shards(NextToken=token)
+            shards += page["Shards"]
+        return shards
+
+    def create_stream(self, stream_name: str, shard_count: int) -> bool:
+        """
+        Create a stream unless it exists.
+
+        :param stream_name: name of the stream.
+        :param shard_count: number of shards of a new stream; an existing one keeps its own.
+        :return: whether it was created.
+        """
+        client = self.get_conn()
+        try:
+            client.create_stream(StreamName=stream_name, ShardCount=shard_count)
+        except client.exceptions.ResourceInUseException:
+            return False
+        return True
+
+    def delete_stream(self, stream_name: str) -> bool:
+        """Delete a stream with all its records; return whether there was one."""
+        client = self.get_conn()
+        try:
+            client.delete_stream(StreamName=stream_name, EnforceConsumerDeletion=True)
+        except client.exceptions.ResourceNotFoundException:
+            return False
+        return True
+
+    def update_shard_count(self, stream_name: str, shard_count: int) -> bool:
+        """
+        Bring a stream to a number of shards, evenly split.
+
+        :return: whether anything had to change.
+        :raises ValueError: there is no such stream.
+        """
+        summary = self.describe_stream(stream_name)
+        if summary is None:
+            raise ValueError(f"There is no stream {stream_name!r} to scale.")
+        if summary["OpenShardCount"] == shard_count:
+            return False
+        self.get_conn().update_shard_count(
+            StreamName=stream_name, TargetShardCount=shard_count, ScalingType="UNIFORM_SCALING"
+        )
+        return True

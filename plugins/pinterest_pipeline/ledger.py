@@ -1,0 +1,108 @@
+"""
+The ledger of a leg: what was drawn has to be found again at its other end.
+
+A leg's ledger is a dict of tables, each a dict of counts; whoever builds one here gets a
+:class:`~pinterest_pipeline.exceptions.LedgerImbalance` if it does not balance, naming leg, table and counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pinterest_pipeline.exceptions import LedgerImbalance
+
+Counts = Mapping[str, Any]
+Ledger = dict[str, dict[str, Any]]
+
+
+def topics_ledger(
+    tables: Mapping[str, Counts], landed: Mapping[str, Counts], topics: Mapping[str, str]
+) -> Ledger:
+    """
+    Reconcile what the emulator reported with what has landed in the bucket.
+
+    :param tables: table → ``drawn``, ``missing``, ``sent``, ``acknowledged``, ``failed``, by the emulator.
+    :param landed: topic → ``landed``, by the sensor.
+    :param topics: table → topic.
+    """
+    ledger: Ledger = {}
+    problems: list[str] = []
+    for table, sent in tables.items():
+        problems += _emulated("topics", table, sent)
+        arrived = landed.get(topics[table], {}).get("landed", 0)
+        ledger[table] = {
+            "drawn": sent["drawn"],
+            "missing": sent["missing"],
+            "acknowledged": sent["acknowledged"],
+            "landed": arrived,
+            "dead_lettered": sent["acknowledged"] - arrived,
+        }
+        if arrived != sent["acknowledged"]:
+            problems.append(f"topics, {table}: {sent['acknowledged']} acknowledged, but {arrived} landed")
+    _raise(problems)
+    return ledger
+
+
+def streams_ledger(
+    tables: Mapping[str, Counts],
+    before: Mapping[str, Counts],
+    after: Mapping[str, Counts],
+    streams: Mapping[str, str],
+) -> Ledger:
+    """
+    Reconcile what the emulator reported with what the stream job has read and sorted.
+
+    :param tables: table → ``drawn``, ``missing``, ``sent``, ``acknowledged``, ``failed``, by the emulator.
+    :param before: stream → the job's cumulative counts before the run.
+    :param after: stream → the same after it.
+    :param streams: table → stream.
+    :return: table → the emulator's counts, ``committed`` (read in this run; others may have put records too)
+        and the cumulative ``read``, ``clean``, ``superseded``, ``quarantined``, ``by_reason``.
+    """
+    ledger: Ledger = {}
+    problems: list[str] = []
+    for table, sent in tables.items():
+        problems += _emulated("streams", table, sent)
+        now, then = after.get(streams[table], {}), before.get(streams[table], {})
+        total = {name: now.get(name, 0) for name in ("read", "clean", "superseded", "quarantined")}
+        committed = total["read"] - then.get("read", 0)
+        ledger[table] = {
+            "drawn": sent["drawn"],
+            "missing": sent["missing"],
+            "acknowledged": sent["acknowledged"],
+            "committed": committed,
+            **total,
+            "by_reason": dict(now.get("by_reason", {})),
+        }
+        if committed < sent["acknowledged"]:
+            problems.append(
+                f"streams, {table}: {sent['acknowledged']} acknowledged, but {committed} committed"
+            )
+        sorted_out = total["clean"] + total["superseded"] + total["quarantined"]
+        if total["read"] != sorted_out:
+            problems.append(
+                f"stream tables, {table}: {total['read']} read, but {total['clean']} clean + "
+                f"{total['superseded']} superseded + {total['quarantined']} quarantined = {sorted_out}"
+            )
+    _raise(problems)
+    return ledger
+
+
+def _emulated(leg: str, table: str, sent: Counts) -> list[str]:
+    problems = []
+    if sent["drawn"] != sent["missing"] + sent["sent"]:
+        problems.append(
+            f"{leg}, {table}: {sent['drawn']} drawn, but {sent['missing']} missing + {sent['sent']} sent"
+        )
+    if sent["sent"] != sent["acknowledged"] + sent["failed"]:
+        problems.append(
+            f"{leg}, {table}: {sent['sent']} sent, but {sent['acknowledged']} acknowledged + "
+            f"{sent['failed']} failed"
+        )
+    return problems
+
+
+def _raise(problems: list[str]) -> None:
+    if problems:
+        raise LedgerImbalance("The ledger does not balance. " + "; ".join(problems))

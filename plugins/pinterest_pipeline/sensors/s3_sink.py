@@ -1,0 +1,39 @@
+"""Waiting until the S3 sink has written given offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
+
+from pinterest_pipeline.sensors.base import PollingSensor
+from pinterest_pipeline.triggers.s3_sink import S3SinkLandedTrigger
+
+
+class S3SinkLandedSensor(PollingSensor[S3Hook]):
+    """
+    Waits until every given offset lies in the bucket.
+
+    Returns for each topic how many records were acknowledged and how many have landed.
+
+    :param positions: topic → partition → list of inclusive offset ranges ``[first, last]``. (templated)
+    :param bucket: bucket the sink writes to. (templated)
+    :param topics_dir: the sink's ``topics.dir``. (templated)
+    """
+
+    aws_hook_class = S3Hook
+    template_fields: Sequence[str] = aws_template_fields("positions", "bucket", "topics_dir")
+
+    def __init__(self, *, positions: Any, bucket: str, topics_dir: str = "topics", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.positions = positions
+        self.bucket = bucket
+        self.topics_dir = topics_dir
+
+    def trigger(self, **common: Any) -> S3SinkLandedTrigger:
+        """Return the trigger that waits."""
+        return S3SinkLandedTrigger(
+            positions=self.positions, bucket=self.bucket, topics_dir=self.topics_dir, **common
+        )

@@ -1,0 +1,88 @@
+"""What all triggers of this package share: look, log, sleep, until it is done, hopeless or too late."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+
+@dataclass(frozen=True)
+class Look:
+    """
+    What one look at a remote system has shown.
+
+    :param message: the state of things, for the log and for the person who reads a failure.
+    :param done: what was waited for has happened.
+    :param hopeless: it can no longer happen.
+    :param value: what the event carries along; JSON.
+    """
+
+    message: str
+    done: bool = False
+    hopeless: bool = False
+    value: Any = field(default=None)
+
+
+class PollingTrigger(BaseTrigger):
+    """
+    Looks at a remote system every few seconds.
+
+    The event is ``{"status": "success" | "error" | "timeout", "message": …, "value": …}``.
+
+    :param poll_interval: seconds between two looks.
+    :param end_time: moment (seconds since the epoch) to give up at. It is part of the trigger, and not the
+        timeout of the deferral, because Airflow's timeout would end the wait without a word on what is missing.
+    """
+
+    def __init__(self, *, poll_interval: float, end_time: float) -> None:
+        super().__init__()
+        self.poll_interval = poll_interval
+        self.end_time = end_time
+
+    @abstractmethod
+    def arguments(self) -> dict[str, Any]:
+        """Return the subclass' own constructor arguments."""
+
+    @abstractmethod
+    def connect(self) -> AbstractAsyncContextManager[Callable[[], Awaitable[Look]]]:
+        """Open what a look needs, and return the function that looks once."""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class path and constructor arguments."""
+        path = f"{type(self).__module__}.{type(self).__qualname__}"
+        return path, {
+            **self.arguments(),
+            "poll_interval": self.poll_interval,
+            "end_time": self.end_time,
+        }
+
+    async def look(self) -> Look:
+        """Look once."""
+        async with self.connect() as look:
+            return await look()
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look until there is something to tell, then yield the one event."""
+        async with self.connect() as look:
+            while True:
+                seen = await look()
+                status = self._status(seen)
+                if status:
+                    yield TriggerEvent({"status": status, "message": seen.message, "value": seen.value})
+                    return
+                self.log.info("%s", seen.message)
+                await asyncio.sleep(self.poll_interval)
+
+    def _status(self, seen: Look) -> str | None:
+        if seen.done:
+            return "success"
+        if seen.hopeless:
+            return "error"
+        return "timeout" if time.time() + self.poll_interval > self.end_time else None
