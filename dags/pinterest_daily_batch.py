@@ -1,15 +1,19 @@
 """
 # S3 → clean tables → the eight answers
 
-Every day at midnight UTC (and whenever it is triggered) five Databricks notebooks turn the topics' objects in the bucket into the clean
-tables `pin`, `geo` and `user`, answer the eight questions, and publish the answers as `answers/latest.json`.
+Every day at midnight UTC, and whenever it is triggered, five Databricks notebooks turn the topics' objects in
+the bucket into the clean tables `pin`, `geo` and `user` and answer the eight questions. The answers are then
+published as `answers/latest.json`.
 
-| task | does | if it fails |
-|---|---|---|
-| `configure` | mounts the bucket if asked to, creates the schema | credentials of the cluster: its instance profile must reach the bucket |
-| `clean_pin`, `clean_geo`, `clean_user` | read what is new, clean it, merge it: one row a post | the run page (link on the task) has the notebook's traceback |
-| `queries` | answers the questions, writes `answers/runs/{run}.json` | as above |
-| `publish` | copies that object to `answers/latest.json`, last of all | until then the previous answers stay in place |
+## When a task fails
+
+The run page (link on the task) has the notebook's output and traceback.
+
+- `configure` (mounts the bucket if asked to, creates the schema): mostly the cluster's credentials; its
+  instance profile must reach the bucket.
+- `clean_pin`, `clean_geo`, `clean_user` (read, clean, merge: one row a post).
+- `queries` (answers the questions, writes `answers/runs/{run}.json`).
+- `publish` (copies that object to `answers/latest.json`): until it succeeds the previous answers stay in place.
 
 Each notebook is a Databricks run of its own. **Retrying or clearing a task starts a new run**, and every
 notebook may be run again at any time: merging the same records twice changes nothing.
@@ -30,6 +34,7 @@ from pendulum import datetime
 
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
+from pinterest_pipeline.hooks.answers import LATEST_KEY, run_key
 from pinterest_pipeline.operators.databricks import DatabricksServerlessNotebookOperator
 from pinterest_pipeline.tags import Tag
 from pinterest_pipeline.templates import RUN_KEY
@@ -95,9 +100,9 @@ def pinterest_daily_batch() -> None:
     publish = S3CopyObjectOperator(
         task_id="publish",
         source_bucket_name=SETTINGS.bucket,
-        source_bucket_key=f"answers/runs/{RUN_KEY}.json",
+        source_bucket_key=run_key(RUN_KEY),
         dest_bucket_name=SETTINGS.bucket,
-        dest_bucket_key="answers/latest.json",
+        dest_bucket_key=LATEST_KEY,
         outlets=[ASSETS.answers],
         execution_timeout=timedelta(minutes=5),
     )

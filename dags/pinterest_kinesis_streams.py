@@ -6,16 +6,22 @@ Gateway to the streams `streaming-{prefix}-pin`, `-geo` and `-user`; waits until
 number** is committed to the stream tables; stops the notebook; and checks that nothing was lost on the way.
 With `posts` = 0 nothing is put: what others have put by then is drained.
 
-| task | does | if it fails |
-|---|---|---|
-| `create_stream` | creates missing streams (mapped, one a table) | permissions of `aws_default`, or the account's limit of shards |
-| `streams_active` | waits for them | the message tells each stream's status |
-| `progress_before` | notes how far the tables are | the bucket does not answer |
-| `start_job` | starts the stream notebook as a run of its own | connection `databricks_default`, setting `[pinterest] stream_compute` |
-| `emulate` | draws and puts; its XCom `report` holds the counts also when it fails | the message names the refused records with code and reason |
-| `committed` | waits for the sequence numbers | the message says how many shards and records are behind, and if the run has died, how: its page is the link on `start_job` |
-| `stop_job` | teardown: asks the notebook to stop, cancels the run if it does not | the message has the run's page; the run had failed by itself |
-| `reconcile` | acknowledged ≤ committed; read = clean + superseded + quarantined | the message names leg, table and counts |
+## When a task fails
+
+- `create_stream` (creates missing streams; mapped, one a table): permissions of `aws_default`, or the account's
+  limit of shards.
+- `streams_active` (waits for them): the message tells each stream's status.
+- `progress_before` (notes how far the tables are): the bucket does not answer.
+- `start_job` (starts the stream notebook as a run of its own): connection `databricks_default`, setting
+  `[pinterest] stream_compute`.
+- `emulate` (draws and puts): the message names the refused records with code and reason. The counts are in the
+  task's XCom `report`, also when it fails.
+- `committed` (waits for the sequence numbers): the message says how many shards and records are behind, and how
+  the run has ended if it has; its page is the link on `start_job`.
+- `stop_job` (teardown: asks the notebook to stop, cancels the run if it does not): the run had failed by itself;
+  the message has its page.
+- `reconcile` (acknowledged ≤ committed; read = clean + superseded + quarantined): the message names leg, table
+  and counts.
 
 `stop_job` runs whatever happens after `start_job`, so no run is left behind. A retry of `start_job` takes over
 a run that is still up. A retry of `emulate` posts again, which changes nothing: the newest record of a post
@@ -27,7 +33,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Param, chain, dag, get_current_context, task
+from airflow.sdk import Param, XComArg, chain, dag, get_current_context, task
 from pendulum import datetime
 
 from pinterest_pipeline.assets import Assets
@@ -122,7 +128,7 @@ def pinterest_kinesis_streams() -> None:
 
         return StreamProgressHook(bucket=SETTINGS.bucket, key=SETTINGS.progress_key).read()
 
-    before = progress_before()
+    before: Any = progress_before()
 
     start_job = DatabricksStartStreamOperator(
         task_id="start_job",
@@ -157,7 +163,7 @@ def pinterest_kinesis_streams() -> None:
     )
 
     @task(multiple_outputs=True)
-    def emulate(params: dict[str, Any]) -> dict[str, Any]:
+    def emulate() -> dict[str, Any]:
         from airflow.sdk import BaseHook
 
         from include.emulation.emulation import emulate as run_emulation
@@ -167,6 +173,8 @@ def pinterest_kinesis_streams() -> None:
         from pinterest_pipeline.hooks.api_gateway import ApiGatewayHook
         from pinterest_pipeline.senders import StreamSender
 
+        context = get_current_context()
+        params = context["params"]
         sender = StreamSender(ApiGatewayHook().get_conn(), SETTINGS)
         with Source(source_url(BaseHook.get_connection("pinterest_source"))) as source:
             report = run_emulation(
@@ -178,9 +186,11 @@ def pinterest_kinesis_streams() -> None:
                 pace=params["rate"],
                 progress=log_progress(),
             )
-        return checked(report.as_dict(), get_current_context()["ti"])
+        return checked(report.as_dict(), context["ti"])
 
-    report = emulate()
+    report: Any = emulate()
+
+    run_id = XComArg(start_job, key="run_id")
 
     committed = StreamCommittedSensor(
         task_id="committed",
@@ -188,14 +198,14 @@ def pinterest_kinesis_streams() -> None:
         stream_names=list(STREAMS.values()),
         bucket=SETTINGS.bucket,
         progress_key=SETTINGS.progress_key,
-        databricks_run_id=start_job.output["run_id"],
+        databricks_run_id=run_id,
         poke_interval=SETTINGS.poll_seconds,
         timeout=timedelta(minutes=30),
     )
 
     stop_job = DatabricksStopStreamOperator(
         task_id="stop_job",
-        run_id=start_job.output["run_id"],
+        run_id=run_id,
         bucket=SETTINGS.bucket,
         stop_key=STOP_KEY,
         poll_interval=SETTINGS.poll_seconds,

@@ -5,13 +5,17 @@ Draws posts from the source database and publishes their records through the API
 `{prefix}.pin`, `.geo` and `.user`; waits until the S3 sink has written **every acknowledged offset** to the
 bucket; and checks that nothing was lost on the way.
 
-| task | does | if it fails |
-|---|---|---|
-| `create_topics` | creates missing topics | Kafka does not answer, or refuses: see connection `pinterest_kafka` |
-| `connector_running` | waits for the sink connector | its state is in the message; look at the connector's log, then restart it |
-| `emulate` | draws and sends; its XCom `report` holds the counts also when it fails | the message names the refused records with code and reason; 403: credentials of `pinterest_api`; 404: topic |
-| `landed` | waits for the offsets | the message names topic, partition and offsets that are missing: look at the sink's log, and for them in the dead-letter topic |
-| `reconcile` | drawn = missing + acknowledged + failed, acknowledged = landed | the message names leg, table and counts |
+## When a task fails
+
+- `create_topics` (creates missing topics): Kafka does not answer, or refuses. See connection `pinterest_kafka`.
+- `connector_running` (waits for the sink connector): its state is in the message. Look at the connector's log,
+  then restart it.
+- `emulate` (draws and sends): the message names the refused records with code and reason; 403 means the
+  credentials of `pinterest_api`, 404 the topic. The counts are in the task's XCom `report`, also when it fails.
+- `landed` (waits for the offsets): the message names topic, partition and offsets that are missing. Look at the
+  sink's log, and for the records in the dead-letter topic. Clear the task to wait on.
+- `reconcile` (drawn = missing + acknowledged + failed, acknowledged = landed): the message names leg, table and
+  counts.
 
 A retry of `emulate` posts again: every record may then exist twice, which changes nothing further on, because
 the newest record of a post wins. The run's ledger is the XCom of `reconcile`.
@@ -102,7 +106,7 @@ def pinterest_msk_ingestion() -> None:
     )
 
     @task(multiple_outputs=True)
-    def emulate(params: dict[str, Any]) -> dict[str, Any]:
+    def emulate() -> dict[str, Any]:
         from airflow.sdk import BaseHook
 
         from include.emulation.emulation import emulate as run_emulation
@@ -112,6 +116,8 @@ def pinterest_msk_ingestion() -> None:
         from pinterest_pipeline.hooks.api_gateway import ApiGatewayHook
         from pinterest_pipeline.senders import TopicSender
 
+        context = get_current_context()
+        params = context["params"]
         sender = TopicSender(ApiGatewayHook().get_conn(), SETTINGS)
         with Source(source_url(BaseHook.get_connection("pinterest_source"))) as source:
             report = run_emulation(
@@ -123,9 +129,9 @@ def pinterest_msk_ingestion() -> None:
                 pace=params["rate"],
                 progress=log_progress(),
             )
-        return checked(report.as_dict(), get_current_context()["ti"])
+        return checked(report.as_dict(), context["ti"])
 
-    report = emulate()
+    report: Any = emulate()
 
     landed = S3SinkLandedSensor(
         task_id="landed",
@@ -142,7 +148,8 @@ def pinterest_msk_ingestion() -> None:
         return topics_ledger(tables, landed, {table: SETTINGS.topic(table) for table in TABLES})
 
     create_topics >> connector_running >> report >> landed
-    reconcile(report["tables"], landed.output)
+    landed_counts: Any = landed.output
+    reconcile(report["tables"], landed_counts)
 
 
 pinterest_msk_ingestion()

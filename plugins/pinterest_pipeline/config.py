@@ -25,8 +25,8 @@ SECTION = "pinterest"
 TABLES = ("pin", "geo", "user")
 
 # A stream needs a cluster that stays up, so it cannot default to serverless compute as the batch does.
-DEFAULT_COMPUTE = {"serverless": True}
-DEFAULT_STREAM_COMPUTE = {
+DEFAULT_COMPUTE: Mapping[str, Any] = {"serverless": True}
+DEFAULT_STREAM_COMPUTE: Mapping[str, Any] = {
     "new_cluster": {"spark_version": "18.0.x-scala2.13", "node_type_id": "m5d.large", "num_workers": 1}
 }
 

@@ -168,7 +168,7 @@ def _raise_for(reply: Mapping[str, Any], admin: KafkaAdminClient) -> None:
     admin.wait_for_topics([topic["name"] for topic in reply["topics"]])
 
 
-def iam_token_provider(aws: AwsBaseHook[Any], region: str) -> Any:
+def iam_token_provider(aws: AwsBaseHook, region: str) -> Any:
     """Return a kafka-python token provider that signs MSK IAM tokens with the hook's credentials."""
     from aws_msk_iam_sasl_signer import MSKAuthTokenProvider
     from botocore.credentials import CredentialProvider, Credentials
@@ -179,7 +179,7 @@ def iam_token_provider(aws: AwsBaseHook[Any], region: str) -> Any:
 
         def load(self) -> Credentials:
             frozen = aws.get_credentials(region_name=region)
-            return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+            return Credentials(frozen.access_key or "", frozen.secret_key or "", frozen.token)
 
     class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
         def token(self) -> str:

@@ -21,7 +21,7 @@ class KinesisHook(AwsBaseHook):
 
     def describe_stream(self, stream_name: str) -> dict[str, Any] | None:
         """Return the summary of a stream (``StreamStatus``, ``OpenShardCount`` …), or None if there is none."""
-        client = self.get_conn()
+        client: Any = self.get_conn()
         try:
             summary: dict[str, Any] = client.describe_stream_summary(StreamName=stream_name)[
                 "StreamDescriptionSummary"
@@ -32,7 +32,7 @@ class KinesisHook(AwsBaseHook):
 
     def list_shards(self, stream_name: str) -> list[dict[str, Any]]:
         """Return all shards of a stream, closed ones within the retention period included."""
-        client = self.get_conn()
+        client: Any = self.get_conn()
         page = client.list_shards(StreamName=stream_name)
         shards: list[dict[str, Any]] = list(page["Shards"])
         while token := page.get("NextToken"):
@@ -48,7 +48,7 @@ class KinesisHook(AwsBaseHook):
         :param shard_count: number of shards of a new stream; an existing one keeps its own.
         :return: whether it was created.
         """
-        client = self.get_conn()
+        client: Any = self.get_conn()
         try:
             client.create_stream(StreamName=stream_name, ShardCount=shard_count)
         except client.exceptions.ResourceInUseException:
@@ -57,7 +57,7 @@ class KinesisHook(AwsBaseHook):
 
     def delete_stream(self, stream_name: str) -> bool:
         """Delete a stream with all its records; return whether there was one."""
-        client = self.get_conn()
+        client: Any = self.get_conn()
         try:
             client.delete_stream(StreamName=stream_name, EnforceConsumerDeletion=True)
         except client.exceptions.ResourceNotFoundException:
@@ -76,7 +76,8 @@ class KinesisHook(AwsBaseHook):
             raise ValueError(f"There is no stream {stream_name!r} to scale.")
         if summary["OpenShardCount"] == shard_count:
             return False
-        self.get_conn().update_shard_count(
+        client: Any = self.get_conn()
+        client.update_shard_count(
             StreamName=stream_name, TargetShardCount=shard_count, ScalingType="UNIFORM_SCALING"
         )
         return True

@@ -28,7 +28,8 @@ class MskConnectHook(AwsBaseHook):
         :raises ConnectorNotFound: there is none.
         """
         connectors: list[dict[str, Any]] = []
-        for page in self.get_conn().get_paginator("list_connectors").paginate(connectorNamePrefix=name):
+        client: Any = self.get_conn()
+        for page in client.get_paginator("list_connectors").paginate(connectorNamePrefix=name):
             connectors += page["connectors"]
         return pick_connector(name, connectors)
 

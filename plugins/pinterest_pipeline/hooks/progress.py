@@ -24,7 +24,7 @@ class StreamProgressHook(S3Hook):
 
     def read(self) -> dict[str, Any]:
         """Return stream → its committed positions and cumulative counts; empty before the first batch."""
-        client = self.get_conn()
+        client: Any = self.get_conn()
         try:
             body = client.get_object(Bucket=self.bucket, Key=self.key)["Body"]
         except client.exceptions.NoSuchKey:

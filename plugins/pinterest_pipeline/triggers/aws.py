@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from typing import Any
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 
 from pinterest_pipeline.triggers.base import PollingTrigger
 
@@ -46,12 +49,12 @@ class AwsPollingTrigger(PollingTrigger):
             "botocore_config": self.botocore_config,
         }
 
-    @property
-    def hook_arguments(self) -> dict[str, Any]:
-        """Return the arguments of an AWS hook."""
-        return {
-            "aws_conn_id": self.aws_conn_id,
-            "region_name": self.region_name,
-            "verify": self.verify,
-            "config": self.botocore_config,
-        }
+    async def open_client(self, hook_class: type[AwsGenericHook[Any]]) -> AbstractAsyncContextManager[Any]:
+        """Return an aiobotocore client of the hook's service, to be entered."""
+        client: AbstractAsyncContextManager[Any] = await hook_class(
+            aws_conn_id=self.aws_conn_id,
+            region_name=self.region_name,
+            verify=self.verify,
+            config=self.botocore_config,
+        ).get_async_conn()  # type: ignore[no-untyped-call]
+        return client

@@ -42,7 +42,7 @@ class PollingTrigger(BaseTrigger):
     """
 
     def __init__(self, *, poll_interval: float, end_time: float) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.poll_interval = poll_interval
         self.end_time = end_time
 
@@ -75,7 +75,8 @@ class PollingTrigger(BaseTrigger):
                 seen = await look()
                 status = self._status(seen)
                 if status:
-                    yield TriggerEvent({"status": status, "message": seen.message, "value": seen.value})
+                    event = {"status": status, "message": seen.message, "value": seen.value}
+                    yield TriggerEvent(event)  # type: ignore[no-untyped-call]
                     return
                 self.log.info("%s", seen.message)
                 await asyncio.sleep(self.poll_interval)

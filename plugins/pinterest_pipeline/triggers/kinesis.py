@@ -43,7 +43,7 @@ class KinesisStreamStatusTrigger(AwsPollingTrigger):
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Callable[[], Awaitable[Look]]]:
         """Open the client."""
-        async with await KinesisHook(**self.hook_arguments).get_async_conn() as client:
+        async with await self.open_client(KinesisHook) as client:
 
             async def look() -> Look:
                 statuses = {name: await self._status_of(client, name) for name in self.stream_names}
@@ -121,11 +121,10 @@ class StreamCommittedTrigger(AwsPollingTrigger):
     async def connect(self) -> AsyncIterator[Callable[[], Awaitable[Look]]]:
         """Open the clients of S3, Kinesis and Databricks, each only if it is needed."""
         async with AsyncExitStack() as stack:
-            s3 = await stack.enter_async_context(await S3Hook(**self.hook_arguments).get_async_conn())
+            s3 = await stack.enter_async_context(await self.open_client(S3Hook))
             kinesis = databricks = None
             if not self.positions:
-                connection = await KinesisHook(**self.hook_arguments).get_async_conn()
-                kinesis = await stack.enter_async_context(connection)
+                kinesis = await stack.enter_async_context(await self.open_client(KinesisHook))
             if self.databricks_run_id is not None:
                 hook = DatabricksHook(self.databricks_conn_id, caller="StreamCommittedTrigger")
                 databricks = await stack.enter_async_context(hook)
@@ -157,7 +156,7 @@ class StreamCommittedTrigger(AwsPollingTrigger):
         return streams
 
     async def _how_the_run_ended(self, hook: DatabricksHook | None) -> str | None:
-        if hook is None:
+        if hook is None or self.databricks_run_id is None:
             return None
         state = await hook.a_get_run_state(self.databricks_run_id)
         if not state.is_terminal:

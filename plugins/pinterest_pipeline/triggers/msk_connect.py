@@ -35,7 +35,7 @@ class MskConnectConnectorStateTrigger(AwsPollingTrigger):
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Callable[[], Awaitable[Look]]]:
         """Open the client."""
-        async with await MskConnectHook(**self.hook_arguments).get_async_conn() as client:
+        async with await self.open_client(MskConnectHook) as client:
 
             async def look() -> Look:
                 try:

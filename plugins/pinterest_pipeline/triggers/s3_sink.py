@@ -60,7 +60,7 @@ class S3SinkLandedTrigger(AwsPollingTrigger):
             for topic, partitions in self.positions.items()
             for partition, ranges in partitions.items()
         ]
-        async with await S3Hook(**self.hook_arguments).get_async_conn() as client:
+        async with await self.open_client(S3Hook) as client:
             objects = _Objects(client, self.bucket)
 
             async def look() -> Look:

@@ -1,0 +1,29 @@
+"""The pipeline's page in Airflow's interface; everything is in the package, which Airflow does not scan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.plugins_manager import AirflowPlugin
+
+from pinterest_pipeline.page import create_app
+
+PREFIX = "/pinterest"
+
+
+class PinterestPlugin(AirflowPlugin):
+    """Adds the page and its link under Browse."""
+
+    name = "pinterest_pipeline"
+    fastapi_apps: list[Any] = [  # noqa: RUF012  Airflow reads plain class attributes
+        {"app": create_app(), "url_prefix": PREFIX, "name": "Pinterest pipeline"}
+    ]
+    external_views: list[Any] = [  # noqa: RUF012
+        {
+            "name": "Pinterest pipeline",
+            "href": f"{PREFIX}/",
+            "destination": "nav",
+            "category": "browse",
+            "url_route": "pinterest-pipeline",
+        }
+    ]
