@@ -77,7 +77,12 @@ class AirflowApi:
         return {dag["dag_id"] for dag in self.call("GET", "/dags", params={"limit": 100})["dags"]}
 
     def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
-        """Start a run; returns its id. Wrong parameters are refused by Airflow before anything runs."""
+        """Start a run; returns its id. Wrong parameters are refused before anything runs, misspelt ones too."""
+        known = set(self.call("GET", f"/dags/{dag_id}/details")["params"] or {})
+        if unknown := sorted(set(conf) - known):
+            raise StackError(
+                f"{dag_id} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known)) or 'none'}."
+            )
         self.call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
         run = self.call("POST", f"/dags/{dag_id}/dagRuns", json={"conf": conf, "logical_date": None})
         return str(run["dag_run_id"])
@@ -153,4 +158,5 @@ def _reason(reply: requests.Response) -> str:
         detail = reply.text
     if isinstance(detail, list):
         detail = "; ".join(f"{'.'.join(map(str, item.get('loc', [])))}: {item.get('msg')}" for item in detail)
-    return str(detail)[:500]
+    # Airflow appends the whole JSON schema to what is wrong with a parameter.
+    return str(detail).split("\n\nFailed validating")[0][:500]

@@ -188,7 +188,8 @@ def pinterest_settings(stack: Stack) -> dict[str, Any]:
             "new_cluster": {"spark_version": "18.0.x-scala2.13", "num_workers": 0}
         }),
         "kinesis_endpoint_url": stack.url("aws"),
-        "topic_replication_factor": 1,
+        "topic_partitions": 3,
+        "topic_replication": 1,
         "poll_seconds": 1,
     }
 

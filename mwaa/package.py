@@ -1,0 +1,75 @@
+"""Build the artefacts that AWS and Databricks are given, in ``build/mwaa/``, the same bytes from the same input."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# The first moment that a zip entry can have: the time of a build is not part of what was built.
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+class PackageError(Exception):
+    """What is missing for a package, and how to get it."""
+
+
+def build(target: Path) -> dict[str, str]:
+    """Build every artefact anew.
+
+    What MWAA takes from its bucket: ``dags/`` (with ``include/``), ``plugins.zip``, ``requirements.txt``. What the
+    other parts take: ``rest_proxy.zip``, ``s3_sink.zip`` (a Connect plug-in), ``notebooks/``.
+
+    :return: path below ``target`` -> SHA-256, sorted by path.
+    :raises PackageError: the sink plug-in has not been built.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    _copy(ROOT / "dags", target / "dags")
+    _copy(ROOT / "include" / "emulation", target / "dags" / "include" / "emulation")
+    shutil.copyfile(ROOT / "include" / "__init__.py", target / "dags" / "include" / "__init__.py")
+    shutil.copyfile(ROOT / "requirements.txt", target / "requirements.txt")
+    _copy(ROOT / "include" / "notebooks", target / "notebooks")
+    _zip(ROOT / "plugins", target / "plugins.zip")
+    _zip(ROOT / "msk" / "rest_proxy", target / "rest_proxy.zip", inside="msk/rest_proxy/")
+    sink = ROOT / ".jars" / "connect-plugins" / "s3_sink"
+    if not sink.is_dir():
+        raise PackageError("The S3 sink has not been built. Run: make install")
+    _zip(sink, target / "s3_sink.zip", inside="s3_sink/")
+    files = sorted(path for path in target.rglob("*") if path.is_file())
+    return {str(path.relative_to(target)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file of a folder that is source, dotfiles included, links left out, in a fixed order."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts and not _through_link(path, folder):
+            yield path
+
+
+def _through_link(path: Path, folder: Path) -> bool:
+    return any(
+        parent.is_symlink()
+        for parent in (path, *path.parents)
+        if parent.is_relative_to(folder) and parent != folder
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    for path in _files(source):
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+def _zip(source: Path, target: Path, inside: str = "") -> None:
+    """Zip the contents of a folder; nothing but names and bytes goes in."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for path in _files(source):
+            entry = zipfile.ZipInfo(f"{inside}{path.relative_to(source).as_posix()}", ZIP_EPOCH)
+            entry.external_attr = 0o644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, path.read_bytes())
