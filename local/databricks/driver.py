@@ -1,0 +1,151 @@
+"""A Spark driver: one process that runs notebooks for the server, ``python -m local.databricks.driver FD NAME``.
+
+It talks to the server over the socket it has inherited as file descriptor FD, one JSON object a line. When the
+server is gone, however it went, the socket ends and so does the driver, and the JVM with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pyspark import cloudpickle
+from pyspark.sql import SparkSession
+
+from local.databricks import execution, session
+from local.databricks.execution import NotebookRun, Outcome, Request, Shared
+from local.databricks.modules import Modules
+from local.databricks.mounts import MountTable
+from local.databricks.output import Redactor, Router
+from local.databricks.secret_scopes import SecretScopes
+from local.databricks.session import Settings
+from local.databricks.utilities import apply_mounts
+from local.databricks.workspace import Workspace
+
+
+class Channel:
+    """The socket to the server: messages in, events out, from any thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def send(self, event: str, **fields: Any) -> None:
+        line = json.dumps({"event": event, **fields}).encode() + b"\n"
+        with self._lock:
+            self._connection.sendall(line)
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """What the server says, until it is gone."""
+        with self._connection.makefile("r", encoding="utf-8") as lines:
+            try:
+                for line in lines:
+                    yield json.loads(line)
+            except OSError:
+                return
+
+
+class Driver:
+    """The session and the runs that are going."""
+
+    def __init__(self, channel: Channel, settings: Settings) -> None:
+        self._channel = channel
+        self._settings = settings
+        self._runs: dict[int, NotebookRun] = {}
+        self._cancelled: set[int] = set()
+        self._lock = threading.Lock()
+        self._modules = Modules(settings.workspace)
+        redact = Redactor()
+        stdout = Router(sys.stdout, redact)
+        home = Path(settings.home)
+        mounts = MountTable(home / "mounts.json")
+        spark = session.start(settings, mounts.read())
+        sys.stdout, sys.stderr = stdout, Router(sys.stderr, redact)
+        self._shared = Shared(
+            spark=spark,
+            workspace=Workspace(settings.workspace),
+            secrets=SecretScopes(home / "secrets.db"),
+            mounts=mounts,
+            redact=redact,
+            stdout=stdout,
+            prepare_session=_prepare,
+        )
+
+    def run(self, request: Request) -> None:
+        """Starts a run in threads of its own."""
+        threading.Thread(
+            target=self._carry, args=(request,), name=f"carry-{request.run_id}", daemon=True
+        ).start()
+
+    def cancel(self, run_id: int) -> None:
+        with self._lock:
+            run = self._runs.get(run_id)
+            self._cancelled.add(run_id)
+        if run:
+            threading.Thread(target=run.cancel, name=f"cancel-{run_id}", daemon=True).start()
+
+    def _carry(self, request: Request) -> None:
+        folder = self._settings.workspace / str(PurePosixPath(request.path).parent).lstrip("/")
+        self._modules.enter(folder)
+        try:
+            with self._lock:
+                apply_mounts(self._shared.spark, self._shared.mounts.read())
+                session.attach_tables(self._shared.spark, Path(self._settings.warehouse))
+                run = NotebookRun(self._shared, request)
+                self._runs[request.run_id] = run
+                cancelled = request.run_id in self._cancelled
+            self._channel.send("started", run_id=request.run_id)
+            outcome = Outcome("canceled") if cancelled else run.execute()
+        except Exception as error:
+            traceback.print_exc()
+            outcome = Outcome("failed", error=f"The driver could not run the notebook: {error}")
+        finally:
+            self._modules.leave(folder)
+        with self._lock:
+            self._runs.pop(request.run_id, None)
+            if not self._runs:
+                self._shared.spark.catalog.clearCache()
+        self._channel.send("finished", run_id=request.run_id, outcome=execution.as_json(outcome))
+
+
+def _prepare(spark: SparkSession) -> None:
+    """What every session has besides Spark's own."""
+
+
+def main() -> None:
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    messages = channel.messages()
+    settings = Settings(**next(messages)["settings"])
+    Path(settings.scratch).mkdir(parents=True, exist_ok=True)
+    # A notebook sees the folder it lies in and the installed packages, as on a cluster: not this program's.
+    sys.path[:] = [entry for entry in sys.path if entry not in ("", str(Path.cwd()))]
+    os.chdir(settings.scratch)
+    sys.dont_write_bytecode = (
+        True  # byte code beside the sources would be told from newer ones by the second only
+    )
+    execution.sleep_in_slices()
+    cloudpickle.register_pickle_by_value(sys.modules["local.databricks"])
+    try:
+        driver = Driver(channel, settings)
+    except Exception as error:
+        traceback.print_exc()
+        channel.send("broken", message=f"Spark did not start: {error}")
+        sys.exit(1)
+    channel.send("ready")
+    for message in messages:
+        if message["do"] == "run":
+            driver.run(Request(**message["request"]))
+        elif message["do"] == "cancel":
+            driver.cancel(message["run_id"])
+    os._exit(0)  # the server is gone: nothing here is worth waiting for, and the JVM ends with its parent
+
+
+if __name__ == "__main__":
+    main()

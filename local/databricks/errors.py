@@ -1,0 +1,27 @@
+"""Errors as the Databricks REST API gives them: an HTTP status, an error code and a message."""
+
+from __future__ import annotations
+
+_STATUS = {
+    "401": 401,
+    "403": 403,
+    "RESOURCE_DOES_NOT_EXIST": 404,
+    "ENDPOINT_NOT_FOUND": 404,
+    "FEATURE_DISABLED": 404,
+}
+
+
+class ApiError(Exception):
+    """A request that cannot be served; ``code`` is Databricks' error code, 400 the status of most."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    @property
+    def status(self) -> int:
+        return _STATUS.get(self.code, 400)
+
+    def as_dict(self) -> dict[str, str]:
+        return {"error_code": self.code, "message": self.message}

@@ -1,0 +1,167 @@
+"""The Spark session of a driver: Delta, ``dbfs:/`` and mounts, s3a with the machine's own credentials.
+
+pyspark passes every setting on the command line of the JVM, where anyone may read it with ``ps``: nothing
+secret may ever be added here. The JVM takes AWS credentials from AWS_SHARED_CREDENTIALS_FILE itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+MOUNT_LINK = "fs.viewfs.mounttable.root.link."
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a driver is told by the server when it starts; the fields mean what they mean in Config."""
+
+    home: str
+    warehouse: str
+    jars: Sequence[str]
+    s3_endpoint_url: str
+    region: str
+    driver_memory: str
+    scratch: str
+
+    @property
+    def workspace(self) -> Path:
+        return Path(self.home) / "workspace"
+
+
+def start(settings: Settings, mounts: Mapping[str, str]) -> SparkSession:
+    """Starts the JVM and gives its first session. Takes about 5 seconds on two cores."""
+    scratch = Path(settings.scratch)
+    dbfs = Path(settings.home) / "dbfs"
+    for folder in (scratch, dbfs, Path(settings.warehouse)):
+        folder.mkdir(parents=True, exist_ok=True)
+    os.environ.update(
+        PYSPARK_PYTHON=sys.executable,
+        PYSPARK_DRIVER_PYTHON=sys.executable,
+        SPARK_LOCAL_IP="127.0.0.1",
+        SPARK_LOCAL_DIRS=str(scratch),
+        TMPDIR=str(scratch),
+        TZ="UTC",
+    )
+    time.tzset()
+    builder = SparkSession.builder.master("local[2]").appName("pinterest")
+    for key, value in {
+        **_spark(settings),
+        **_filesystems(settings, dbfs),
+        **{f"spark.hadoop.{MOUNT_LINK}{point}": source for point, source in mounts.items()},
+    }.items():
+        builder = builder.config(key, value)
+    return builder.getOrCreate()
+
+
+def _spark(settings: Settings) -> dict[str, str]:
+    return {
+        "spark.driver.memory": settings.driver_memory,
+        "spark.driver.extraClassPath": ":".join(settings.jars),
+        "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -Djava.io.tmpdir={settings.scratch}",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        # the driver's own ports: bound to loopback, and locked by a secret that Spark draws for itself
+        "spark.authenticate": "true",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "WARN",
+        "spark.scheduler.mode": "FAIR",
+        "spark.sql.ansi.enabled": "true",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.warehouse.dir": f"file:{settings.warehouse}",
+        "spark.sql.sources.default": "delta",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.parquet.compression.codec": "zstd",
+        # sized for two cores: the defaults split everything into 50 to 200 tasks
+        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+        "spark.databricks.delta.snapshotPartitions": "1",
+    }
+
+
+def _filesystems(settings: Settings, dbfs: Path) -> dict[str, str]:
+    """``dbfs:/`` is a view over the folder ``dbfs`` and the mounts, and the file system of bare paths."""
+    s3a = "org.apache.hadoop.fs.s3a.S3AFileSystem"
+    overload = "fs.viewfs.overload.scheme.target"
+    hadoop = {
+        "fs.defaultFS": "dbfs://root/",
+        "fs.dbfs.impl": "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme",
+        f"{overload}.file.impl": "org.apache.hadoop.fs.LocalFileSystem",
+        f"{overload}.s3a.impl": s3a,
+        "fs.viewfs.mounttable.root.linkFallback": f"file://{dbfs}",
+        # a view is built anew at each use, so that a mount is seen at once; what it mounts is kept
+        "fs.dbfs.impl.disable.cache": "true",
+        "fs.viewfs.enable.inner.cache": "false",
+        "fs.s3.impl": s3a,
+        "fs.AbstractFileSystem.s3.impl": "org.apache.hadoop.fs.s3a.S3A",
+        "fs.s3a.aws.credentials.provider": "software.amazon.awssdk.auth.credentials.ProfileCredentialsProvider",
+        "fs.s3a.endpoint.region": settings.region,
+        "fs.s3a.create.performance": "true",
+        "fs.s3a.fast.upload.buffer": "bytebuffer",
+        "fs.s3a.input.stream.type": "classic",
+        "fs.s3a.experimental.input.fadvise": "whole-file",
+        "fs.s3a.retry.limit": "4",
+    }
+    if settings.s3_endpoint_url:
+        hadoop["fs.s3a.endpoint"] = settings.s3_endpoint_url
+        hadoop["fs.s3a.path.style.access"] = "true"
+        hadoop["fs.s3a.connection.ssl.enabled"] = str(settings.s3_endpoint_url.startswith("https")).lower()
+    return {f"spark.hadoop.{key}": value for key, value in hadoop.items()} | {
+        # both write a commit only where none is yet; the default needs an AbstractFileSystem, which a view lacks
+        "spark.delta.logStore.dbfs.impl": "io.delta.storage.S3SingleDriverLogStore"
+    }
+
+
+def attach_tables(spark: SparkSession, warehouse: Path) -> None:
+    """Makes the catalog agree with the warehouse folder: the Delta logs are the truth.
+
+    The catalog lives in memory, and other drivers create and drop tables meanwhile. What lies in the folder is
+    registered as the managed table it is, what has gone is forgotten.
+    """
+    found = {("default", log.parent.name): log.parent for log in warehouse.glob("*/_delta_log")}
+    found |= {
+        (log.parents[1].stem, log.parent.name): log.parent for log in warehouse.glob("*.db/*/_delta_log")
+    }
+    for schema in sorted(folder.stem for folder in warehouse.glob("*.db")):
+        spark.sql(f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)}")
+    catalog = spark._jsparkSession.sharedState().externalCatalog()  # type: ignore[attr-defined]
+    known = {
+        (schema, table)
+        for schema in list(_strings(catalog.listDatabases()))
+        for table in list(_strings(catalog.listTables(schema)))
+    }
+    for schema, table in sorted(found.keys() - known):
+        _register(spark, schema, table, found[schema, table])
+    for schema, table in sorted(known - found.keys()):
+        entry = catalog.getTable(schema, table)
+        if entry.tableType().name() == "MANAGED" and not Path(entry.location().getPath()).exists():
+            catalog.dropTable(schema, table, True, False)
+
+
+def _strings(sequence: Any) -> Iterator[str]:
+    return (str(sequence.apply(index)) for index in range(sequence.size()))
+
+
+def _register(spark: SparkSession, schema: str, table: str, folder: Path) -> None:
+    name = f"{_quoted(schema)}.{_quoted(table)}"
+    spark.sql(f"CREATE TABLE IF NOT EXISTS {name} USING delta LOCATION 'file:{folder}'")
+    # A table with a location is external, and dropping it would leave its files behind, to be attached again.
+    jvm: Any = spark._jvm
+    catalog = spark._jsparkSession.sharedState().externalCatalog()  # type: ignore[attr-defined]
+    entry = catalog.getTable(schema, table)
+    fields = [entry.productElement(index) for index in range(entry.productArity())]
+    fields[1] = jvm.org.apache.spark.sql.catalyst.catalog.CatalogTableType.MANAGED()
+    catalog.alterTable(entry.copy(*fields))
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
