@@ -1,0 +1,446 @@
+package pinterest.s3sink;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Random;
+import java.util.TreeMap;
+import java.util.concurrent.CompletableFuture;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.record.TimestampType;
+import org.apache.kafka.connect.errors.ConnectException;
+import org.apache.kafka.connect.errors.RetriableException;
+import org.apache.kafka.connect.sink.SinkRecord;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+
+class S3SinkTaskTest {
+
+  private static final TopicPartition PIN = new TopicPartition("pin", 0);
+  private static final TopicPartition GEO = new TopicPartition("geo", 2);
+
+  private final FakeStore store = new FakeStore();
+  private final FakeContext context = new FakeContext();
+  private final Map<String, String> properties = new HashMap<>();
+  private S3SinkTask task;
+  private long nowMs = 1_000_000;
+
+  @BeforeEach
+  void properties() {
+    properties.put("s3.bucket.name", "bucket");
+    properties.put("s3.region", "us-east-1");
+    properties.put("flush.size", "3");
+  }
+
+  // --- layout
+
+  @Test
+  void anObjectHoldsOneValuePerLineUnderTheOffsetOfTheFirst() {
+    start(PIN, GEO);
+    put(value(PIN, 7, "{\"a\": 1}"), value(PIN, 8, "é😀\r"), value(PIN, 9, ""));
+    put(value(GEO, 41, "x"), value(GEO, 42, "y"), value(GEO, 43, "z"));
+    assertEquals(
+        Map.of(
+            "topics/pin/partition=0/pin+0+0000000007.json", "{\"a\": 1}\né😀\r\n\n",
+            "topics/geo/partition=2/geo+2+0000000041.json", "x\ny\nz\n"),
+        store.objects());
+  }
+
+  @Test
+  void folderAndPaddingAreSettings() {
+    properties.put("topics.dir", "raw/kafka");
+    properties.put("filename.offset.zero.pad.width", "3");
+    properties.put("flush.size", "1");
+    start(PIN);
+    put(value(PIN, 7, "a"), value(PIN, 1234, "b"));
+    assertEquals(
+        List.of("raw/kafka/pin/partition=0/pin+0+007.json", "raw/kafka/pin/partition=0/pin+0+1234.json"),
+        store.puts());
+  }
+
+  @Test
+  void textIsWrittenAsUtf8() {
+    properties.put("flush.size", "1");
+    start(PIN);
+    put(record(PIN, 0, "é😀", null));
+    assertEquals("é😀\n", object(PIN, 0));
+  }
+
+  // --- when an object is closed
+
+  @Test
+  void aGapInOffsetsStartsANewObject() {
+    start(PIN);
+    put(value(PIN, 1, "a"), value(PIN, 2, "b"), value(PIN, 5, "c"), value(PIN, 6, "d"), value(PIN, 7, "e"));
+    assertEquals("a\nb\n", object(PIN, 1));
+    assertEquals("c\nd\ne\n", object(PIN, 5));
+  }
+
+  @Test
+  void anObjectIsClosedWhenItIsOldByTheClock() {
+    properties.put("rotate.schedule.interval.ms", "4000");
+    start(PIN, GEO);
+    put(value(PIN, 1, "a"));
+    assertEquals(4000, context.timeoutMs());
+    nowMs += 1500;
+    put(value(GEO, 1, "b"));
+    assertEquals(2500, context.timeoutMs());
+    nowMs += 2499;
+    put();
+    assertEquals(List.of(), store.puts());
+    assertEquals(1, context.timeoutMs());
+    nowMs += 1;
+    put();
+    assertEquals("a\n", object(PIN, 1));
+    assertEquals(1, store.puts().size());
+    assertEquals(1500, context.timeoutMs());
+  }
+
+  @Test
+  void withoutRotationATailStaysOpen() {
+    start(PIN);
+    put(value(PIN, 1, "a"));
+    nowMs += 1_000_000_000;
+    put();
+    assertEquals(List.of(), store.puts());
+  }
+
+  @Test
+  void anObjectSpansNoMoreRecordTimeThanItsInterval() {
+    properties.put("rotate.interval.ms", "1000");
+    properties.put("flush.size", "100");
+    start(PIN);
+    put(
+        record(PIN, 0, "a", 5000L),
+        record(PIN, 1, "b", 5999L),
+        record(PIN, 2, "c", 6000L),
+        record(PIN, 3, "untimed", null),
+        record(PIN, 4, "d", 7000L));
+    assertEquals("a\nb\n", object(PIN, 0));
+    assertEquals("c\nuntimed\n", object(PIN, 2));
+    assertEquals(2, store.puts().size());
+  }
+
+  @Test
+  void anObjectIsClosedWhenItIsLarge() {
+    properties.put("flush.size", "100");
+    properties.put("object.max.bytes", "10");
+    start(PIN);
+    put(value(PIN, 0, "1234"), value(PIN, 1, "123"), value(PIN, 2, "1"), value(PIN, 3, "x"));
+    assertEquals("1234\n123\n1\n", object(PIN, 0));
+    assertEquals(1, store.puts().size());
+  }
+
+  @Test
+  void allOpenObjectsTogetherAreBounded() {
+    properties.put("flush.size", "100");
+    properties.put("buffer.max.bytes", "10");
+    start(PIN, GEO);
+    put(value(PIN, 0, "12345"), value(GEO, 0, "123"));
+    assertEquals(List.of(), store.puts());
+    put(value(GEO, 1, ""));
+    assertEquals("12345\n", object(PIN, 0));
+    assertEquals(1, store.puts().size());
+  }
+
+  // --- what cannot be a line
+
+  @Test
+  void nullsAndLineBreaksAreSetAsideAndSplitTheObject() {
+    start(PIN);
+    put(
+        value(PIN, 0, "a"),
+        record(PIN, 1, null, null),
+        value(PIN, 2, "b"),
+        value(PIN, 3, "two\nlines"),
+        value(PIN, 4, "c\n"),
+        value(PIN, 5, "d"),
+        value(PIN, 6, "e"),
+        value(PIN, 7, "f"));
+    assertEquals(List.of(1L, 3L, 4L), context.deadLetters());
+    assertEquals("pin-0@1: the value is null", context.faults().get(0));
+    assertTrue(context.faults().get(1).startsWith("pin-0@3: the value holds a line break"));
+    assertEquals("a\n", object(PIN, 0));
+    assertEquals("b\n", object(PIN, 2));
+    assertEquals("d\ne\nf\n", object(PIN, 5));
+    assertEquals(8, committable(PIN));
+  }
+
+  @Test
+  void aRecordIsCommittedOnlyWhenTheDeadLetterTopicHasIt() {
+    CompletableFuture<Void> report = new CompletableFuture<>();
+    context.reportsAnswer(report);
+    start(PIN);
+    put(record(PIN, 0, null, null), value(PIN, 1, "a"), value(PIN, 2, "b"), value(PIN, 3, "c"));
+    assertEquals(0, committable(PIN));
+    report.complete(null);
+    assertEquals(4, committable(PIN));
+  }
+
+  @Test
+  void aDeadLetterTopicThatRefusesStopsTheTaskAndCommitsNothing() {
+    CompletableFuture<Void> report = new CompletableFuture<>();
+    context.reportsAnswer(report);
+    start(PIN);
+    put(record(PIN, 5, null, null));
+    report.completeExceptionally(new IllegalStateException("too large"));
+    assertEquals(5, committable(PIN));
+    ConnectException stopped = assertThrows(ConnectException.class, () -> put(value(PIN, 6, "a")));
+    assertEquals("the dead-letter topic did not take the record pin-0@5", stopped.getMessage());
+    assertEquals(5, committable(PIN));
+  }
+
+  @Test
+  void withoutADeadLetterTopicTheErrorSaysWhatToSet() {
+    context.reporter(null);
+    start(PIN);
+    ConnectException stopped =
+        assertThrows(ConnectException.class, () -> put(value(PIN, 0, "a"), value(PIN, 1, "b\n")));
+    assertTrue(stopped.getMessage().startsWith("pin-0@1: the value holds a line break"), stopped.getMessage());
+    assertTrue(stopped.getMessage().contains("errors.deadletterqueue.topic.name"), stopped.getMessage());
+    assertEquals(1, committable(PIN));
+  }
+
+  @Test
+  void withoutToleranceTheErrorSaysWhatToSet() {
+    context.reporter(
+        (record, error) -> {
+          throw new ConnectException("Tolerance exceeded in error handler", error);
+        });
+    start(PIN);
+    ConnectException stopped = assertThrows(ConnectException.class, () -> put(record(PIN, 0, null, null)));
+    assertTrue(stopped.getMessage().contains("errors.tolerance"), stopped.getMessage());
+  }
+
+  @Test
+  void aValueThatIsNoBytesStopsTheTaskAndNamesTheConverter() {
+    start(PIN);
+    ConnectException stopped =
+        assertThrows(
+            ConnectException.class,
+            () -> put(new SinkRecord("pin", 0, null, null, null, Map.of("a", 1), 0)));
+    assertTrue(stopped.getMessage().contains("value.converter"), stopped.getMessage());
+    assertTrue(stopped.getMessage().startsWith("the value of pin-0@0"), stopped.getMessage());
+    assertEquals(List.of(), context.deadLetters());
+  }
+
+  @Test
+  void aRenamedTopicStopsTheTask() {
+    start(PIN);
+    ConnectException stopped = assertThrows(ConnectException.class, () -> put(value(GEO, 0, "a")));
+    assertTrue(stopped.getMessage().contains("geo-2"), stopped.getMessage());
+  }
+
+  // --- commits
+
+  @Test
+  void onlyStoredOffsetsAreCommitted() {
+    start(PIN, GEO);
+    assertEquals(Map.of(), task.preCommit(Map.of()));
+    put(value(PIN, 10, "a"), value(PIN, 11, "b"));
+    assertEquals(10, committable(PIN));
+    put(value(PIN, 12, "c"), value(PIN, 13, "d"));
+    assertEquals(13, committable(PIN));
+    assertTrue(!task.preCommit(Map.of()).containsKey(GEO));
+  }
+
+  // --- the store is away
+
+  @Test
+  void aStoreThatIsAwayIsTriedForEverAndNothingIsLostOrDoubled() {
+    start(PIN);
+    List<SinkRecord> batch =
+        List.of(
+            value(PIN, 0, "a"), value(PIN, 1, "b"), value(PIN, 2, "c"), record(PIN, 3, null, null), value(PIN, 4, "d"));
+    store.away(true);
+    long longest = 0;
+    for (int i = 0; i < 20; i++) {
+      assertThrows(RetriableException.class, () -> task.put(batch));
+      longest = Math.max(longest, context.timeoutMs());
+      assertEquals(0, committable(PIN));
+    }
+    assertEquals(5000, longest);
+    assertEquals(List.of(), context.deadLetters());
+    store.away(false);
+    task.put(batch);
+    put(value(PIN, 5, "e"), value(PIN, 6, "f"));
+    assertEquals(List.of(3L), context.deadLetters());
+    assertEquals("a\nb\nc\n", object(PIN, 0));
+    assertEquals("d\ne\nf\n", object(PIN, 4));
+    assertEquals(7, committable(PIN));
+  }
+
+  @Test
+  void anOldObjectIsTriedAgainWithoutNewRecords() {
+    properties.put("rotate.schedule.interval.ms", "1000");
+    start(PIN);
+    put(value(PIN, 0, "a"));
+    nowMs += 1000;
+    store.away(true);
+    RetriableException retry = assertThrows(RetriableException.class, () -> put());
+    assertTrue(retry.getMessage().contains("pin+0+0000000000.json"), retry.getMessage());
+    assertTrue(retry.getMessage().contains("trying again in"), retry.getMessage());
+    store.away(false);
+    put();
+    assertEquals("a\n", object(PIN, 0));
+    assertEquals(1, committable(PIN));
+  }
+
+  /** Random batches, gaps, faults, clocks and outages, against the one sentence that matters. */
+  @Test
+  void whateverHappensEachOffsetIsInOneLineOrSetAsideOnce() {
+    for (int seed = 0; seed < 300; seed++) {
+      Random random = new Random(seed);
+      FakeStore store = new FakeStore();
+      FakeContext context = new FakeContext();
+      properties.put("flush.size", Integer.toString(1 + random.nextInt(5)));
+      properties.put("rotate.schedule.interval.ms", "100");
+      S3SinkTask task = start(store, context, PIN);
+      Map<Long, String> sent = new TreeMap<>();
+      List<Long> faulty = new ArrayList<>();
+      long offset = random.nextInt(3);
+      for (int round = 0; round < 30; round++) {
+        List<SinkRecord> batch = new ArrayList<>();
+        for (int i = random.nextInt(6); i > 0; i--, offset += random.nextInt(8) == 0 ? 2 : 1) {
+          if (random.nextInt(6) == 0) {
+            faulty.add(offset);
+            batch.add(random.nextBoolean() ? record(PIN, offset, null, null) : value(PIN, offset, "x\ny"));
+          } else {
+            sent.put(offset, "v" + offset);
+            batch.add(value(PIN, offset, "v" + offset));
+          }
+        }
+        nowMs += random.nextInt(60);
+        deliver(task, store, batch, random);
+      }
+      nowMs += 100;
+      store.away(false);
+      task.put(List.of());
+      assertEquals(sent, linesByOffset(store), "seed " + seed);
+      assertEquals(faulty, context.deadLetters(), "seed " + seed);
+      assertEquals(Map.of(PIN, new OffsetAndMetadata(lastOf(sent, faulty) + 1)), task.preCommit(Map.of()));
+    }
+  }
+
+  private static void deliver(S3SinkTask task, FakeStore store, List<SinkRecord> batch, Random random) {
+    for (int attempt = 0; ; attempt++) {
+      store.away(attempt < 3 && random.nextInt(3) == 0);
+      try {
+        task.put(batch);
+        return;
+      } catch (RetriableException e) {
+        // the worker delivers the same batch again
+      }
+    }
+  }
+
+  private static Map<Long, String> linesByOffset(FakeStore store) {
+    Map<Long, String> lines = new TreeMap<>();
+    store.objects().forEach((key, content) -> {
+      long offset = Long.parseLong(key.substring(key.lastIndexOf('+') + 1, key.lastIndexOf('.')));
+      for (String line : content.split("\n")) {
+        assertEquals(null, lines.put(offset++, line), key);
+      }
+    });
+    return lines;
+  }
+
+  private static long lastOf(Map<Long, String> sent, List<Long> faulty) {
+    long last = sent.keySet().stream().mapToLong(Long::longValue).max().orElse(-1);
+    return Math.max(last, faulty.isEmpty() ? -1 : faulty.get(faulty.size() - 1));
+  }
+
+  // --- rebalances, restarts, new topics
+
+  @Test
+  void aRebalanceDropsWhatIsBufferedAndTheReplayBringsItBack() {
+    start(PIN);
+    put(value(PIN, 0, "a"), value(PIN, 1, "b"));
+    assertEquals(0, committable(PIN));
+    task.close(List.of(PIN));
+    assertEquals(Map.of(), task.preCommit(Map.of()));
+    task.open(List.of(PIN));
+    put(value(PIN, 0, "a"), value(PIN, 1, "b"), value(PIN, 2, "c"));
+    assertEquals(Map.of("topics/pin/partition=0/pin+0+0000000000.json", "a\nb\nc\n"), store.objects());
+  }
+
+  @Test
+  void aReplayAfterAKillOverwritesOrOverlapsWithTheSameLines() {
+    start(PIN);
+    put(value(PIN, 0, "a"), value(PIN, 1, "b"), value(PIN, 2, "c"));
+    properties.put("flush.size", "2");
+    start(PIN);
+    put(value(PIN, 0, "a"), value(PIN, 1, "b"), value(PIN, 2, "c"), value(PIN, 3, "d"));
+    assertEquals("a\nb\n", object(PIN, 0));
+    assertEquals("c\nd\n", object(PIN, 2));
+  }
+
+  @Test
+  void aTopicThatWasMadeAnewIsReadFromItsStart() {
+    start(PIN);
+    put(value(PIN, 8, "old"));
+    put(value(PIN, 0, "new"), value(PIN, 1, "b"), value(PIN, 2, "c"));
+    assertEquals("old\n", object(PIN, 8));
+    assertEquals("new\nb\nc\n", object(PIN, 0));
+  }
+
+  @Test
+  void stoppingClosesTheStore() {
+    start(PIN);
+    task.stop();
+    assertTrue(store.closed());
+    new S3SinkTask().stop();
+  }
+
+  // --- helpers
+
+  private void start(TopicPartition... assigned) {
+    task = start(store, context, assigned);
+  }
+
+  private S3SinkTask start(FakeStore store, FakeContext context, TopicPartition... assigned) {
+    S3SinkTask started = new S3SinkTask(config -> store, () -> nowMs);
+    started.initialize(context);
+    started.start(properties);
+    started.open(List.of(assigned));
+    return started;
+  }
+
+  private void put(SinkRecord... records) {
+    task.put(List.of(records));
+  }
+
+  private static SinkRecord value(TopicPartition partition, long offset, String value) {
+    return bytesRecord(partition, offset, value.getBytes(StandardCharsets.UTF_8), null);
+  }
+
+  private static SinkRecord record(TopicPartition partition, long offset, String value, Long timestamp) {
+    return bytesRecord(partition, offset, value, timestamp);
+  }
+
+  private static SinkRecord bytesRecord(TopicPartition partition, long offset, Object value, Long timestamp) {
+    return new SinkRecord(
+        partition.topic(), partition.partition(), null, null, null, value, offset, timestamp,
+        timestamp == null ? TimestampType.NO_TIMESTAMP_TYPE : TimestampType.CREATE_TIME);
+  }
+
+  private String object(TopicPartition partition, long firstOffset) {
+    return store
+        .objects()
+        .get(
+            String.format(
+                "topics/%s/partition=%d/%s+%d+%010d.json",
+                partition.topic(), partition.partition(), partition.topic(), partition.partition(), firstOffset));
+  }
+
+  private long committable(TopicPartition partition) {
+    return task.preCommit(Map.of()).get(partition).offset();
+  }
+}
