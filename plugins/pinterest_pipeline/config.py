@@ -103,7 +103,7 @@ class Settings:
     :param secret_scope: Databricks secret scope with AWS keys; empty: the cluster's instance profile.
     :param region: region of the streams.
     :param topic_partitions: partitions of a topic that has to be created; -1: the brokers' default.
-    :param topic_replication: its replication factor; -1: the brokers' default.
+    :param topic_replication_factor: its replication factor; -1: the brokers' default.
     :param poll_seconds: pause between two looks at anything that is waited for.
     """
 
@@ -122,7 +122,7 @@ class Settings:
     secret_scope: str = ""
     region: str = "us-east-1"
     topic_partitions: int = 1
-    topic_replication: int = -1
+    topic_replication_factor: int = -1
     poll_seconds: int = 10
 
     def __post_init__(self) -> None:
@@ -147,8 +147,8 @@ class Settings:
             self._check(name, pattern, wanted)
         if self.topic_partitions != -1 and self.topic_partitions < 1:
             raise option("topic_partitions", f"at least 1, or -1, not {self.topic_partitions}")
-        if self.topic_replication != -1 and self.topic_replication < 1:
-            raise option("topic_replication", f"at least 1, or -1, not {self.topic_replication}")
+        if self.topic_replication_factor != -1 and self.topic_replication_factor < 1:
+            raise option("topic_replication_factor", f"at least 1, or -1, not {self.topic_replication_factor}")
         if self.poll_seconds < 1:
             raise option("poll_seconds", f"at least 1, not {self.poll_seconds}")
         if self.stream_compute.serverless:
@@ -174,7 +174,7 @@ class Settings:
         if not given["bucket"]:
             raise option("bucket", "not set; it names the S3 bucket of the pipeline")
         values = {name: value for name, value in given.items() if value}
-        for name in ("topic_partitions", "topic_replication", "poll_seconds"):
+        for name in ("topic_partitions", "topic_replication_factor", "poll_seconds"):
             if number := conf.get(SECTION, name, fallback="").strip():
                 values[name] = _integer(name, number)
         return cls(

@@ -103,17 +103,17 @@ class _Partition:
             start = max(0, first - back)
             keys = await objects.list_from(self.topics_dir, self.topic, self.partition, start, last)
             before = [key for offset, key in keys if offset <= first]
-            # Usually the last object that starts at or before the first missing offset holds it.
-            await self._take(objects, before[-1:] + [key for offset, key in keys if offset > first])
-            passed = self.missing and any(offset > self.missing[0][0] for offset, _ in keys)
+            # Usually the last object that starts at or before the first missing offset holds it. But after
+            # a crash the sink may cut its objects elsewhere: an older one grows, and a younger, shorter one
+            # stays. So if need be those before it are read as well.
+            await self._take(objects, before[-1:] + [key for offset, key in keys if first < offset <= last])
+            if self.missing:
+                await self._take(objects, before[:-1])
+            if start == 0 or not self.missing:
+                return
+            passed = any(offset > self.missing[0][0] for offset, _ in keys)
             if before and not passed:
-                return
-            # The sink is already past a missing offset, or nothing is known to start before it. Then an
-            # object further back may hold it: after a crash the sink may cut its objects elsewhere, and an
-            # older, shorter object further on stays.
-            await self._take(objects, before[:-1])
-            if start == 0:
-                return
+                return  # the sink has not come that far
             back *= 10
 
     async def _take(self, objects: _Objects, keys: list[str]) -> None:
@@ -134,7 +134,11 @@ class _Objects:
     async def list_from(
         self, topics_dir: str, topic: str, partition: str, start: int, last: int
     ) -> list[tuple[int, str]]:
-        """Return first offset and key of the objects that start at `start` … `last`, ascending."""
+        """
+        Return first offset and key of the objects that start at `start` … `last`, ascending.
+
+        The one after them, if any, is the last item: it shows that the sink is past them.
+        """
         paginator = self.client.get_paginator("list_objects_v2")
         pages = paginator.paginate(
             Bucket=self.bucket,
@@ -147,11 +151,11 @@ class _Objects:
                 offset = offsets.first_offset(item["Key"])
                 if offset is None:
                     continue
-                if offset > last:
-                    return sorted(found)
                 self._tags[item["Key"]] = item["ETag"]
                 found.append((offset, item["Key"]))
-        return sorted(found)
+                if offset > last:
+                    return found
+        return found
 
     async def cover(self, keys: list[str]) -> list[Range]:
         """Return the offsets that the objects hold."""

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.errors import InvalidReplicationFactorError
+
+from pinterest_pipeline.exceptions import SettingError
+from pinterest_pipeline.hooks.kafka import KafkaHook
+
+
+def connection(monkeypatch: pytest.MonkeyPatch, **extra: str) -> None:
+    value = {"conn_type": "kafka", "extra": {key.replace("__", "."): text for key, text in extra.items()}}
+    monkeypatch.setenv("AIRFLOW_CONN_PINTEREST_KAFKA", json.dumps(value))
+
+
+@pytest.fixture
+def admin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    connection(monkeypatch, bootstrap__servers="127.0.0.1:9092")
+    admin = mock.create_autospec(KafkaAdminClient, instance=True)
+    admin.__enter__.return_value = admin
+    admin.list_topics.return_value = ["there"]
+    with mock.patch("kafka.KafkaAdminClient", autospec=True, return_value=admin):
+        yield admin
+
+
+def created(*topics: str, error_code: int = 0) -> dict[str, Any]:
+    return {"topics": [{"name": topic, "error_code": error_code, "error_message": None} for topic in topics]}
+
+
+def test_options_are_translated(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection(
+        monkeypatch,
+        bootstrap__servers="a:9092,b:9092",
+        security__protocol="SASL_PLAINTEXT",
+        sasl__mechanism="PLAIN",
+        sasl__username="me",
+        sasl__password="secret",
+        group__id="means nothing here",
+    )
+    assert KafkaHook().client_options() == {
+        "bootstrap_servers": ["a:9092", "b:9092"],
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": "PLAIN",
+        "sasl_plain_username": "me",
+        "sasl_plain_password": "secret",
+    }
+
+
+def test_bootstrap_servers_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection(monkeypatch, security__protocol="PLAINTEXT")
+    with pytest.raises(SettingError, match=r"pinterest_kafka: extra needs bootstrap\.servers"):
+        KafkaHook().client_options()
+
+
+def test_iam_tokens_are_signed_with_the_aws_connection(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection(
+        monkeypatch,
+        bootstrap__servers="broker:9098",
+        security__protocol="SASL_SSL",
+        sasl__mechanism="AWS_MSK_IAM",
+    )
+    options = KafkaHook().client_options()
+    assert options["sasl_mechanism"] == "OAUTHBEARER"
+    assert options["security_protocol"] == "SASL_SSL"
+    import base64
+
+    token = options["sasl_oauth_token_provider"].token()
+    url = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+    assert url.startswith("https://kafka.us-east-1.amazonaws.com/?Action=kafka-cluster%3AConnect")
+    assert "X-Amz-Credential=key%2F" in url
+
+
+def test_only_missing_topics_are_created(admin: Any) -> None:
+    admin.create_topics.return_value = created("new")
+    made = KafkaHook().create_topics(
+        ["there", "new"], partitions=3, replication=2, configs={"retention.ms": "1000"}
+    )
+    assert made == ["new"]
+    admin.create_topics.assert_called_once_with(
+        {"new": {"num_partitions": 3, "replication_factor": 2, "configs": {"retention.ms": "1000"}}},
+        raise_errors=False,
+    )
+    admin.wait_for_topics.assert_called_once_with(["new"])
+
+
+def test_nothing_is_asked_for_when_all_topics_are_there(admin: Any) -> None:
+    assert KafkaHook().create_topics(["there"]) == []
+    admin.create_topics.assert_not_called()
+
+
+def test_a_topic_that_somebody_else_creates_meanwhile_is_fine(admin: Any) -> None:
+    admin.create_topics.return_value = created("new", error_code=36)
+    KafkaHook().create_topics(["new"])
+    admin.wait_for_topics.assert_called_once_with(["new"])
+
+
+def test_a_refused_topic_is_named(admin: Any) -> None:
+    admin.create_topics.return_value = created("new", error_code=38)
+    with pytest.raises(InvalidReplicationFactorError, match="topic new"):
+        KafkaHook().create_topics(["new"], replication=3)
+
+
+def test_end_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection(monkeypatch, bootstrap__servers="127.0.0.1:9092")
+    consumer = mock.create_autospec(KafkaConsumer, instance=True)
+    consumer.partitions_for_topic.side_effect = {"a": {1, 0}, "b": None}.get
+    consumer.end_offsets.side_effect = lambda places: {place: place.partition + 5 for place in places}
+    with mock.patch("kafka.KafkaConsumer", autospec=True, return_value=consumer):
+        assert KafkaHook().end_offsets(["a", "b"]) == {"a": {0: 5, 1: 6}, "b": {}}
+    consumer.end_offsets.assert_called_once_with([TopicPartition("a", 0), TopicPartition("a", 1)])
+    consumer.close.assert_called_once_with()
+
+
+def test_connection_form(admin: Any) -> None:
+    assert KafkaHook().test_connection() == (True, "The cluster answers and has 1 topic(s).")
+    admin.list_topics.side_effect = OSError("no route")
+    assert KafkaHook().test_connection() == (False, "no route")

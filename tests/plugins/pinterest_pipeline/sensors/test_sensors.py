@@ -1,0 +1,94 @@
+"""All sensors defer to a trigger; what differs is which, and with what."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, TaskDeferred
+
+from pinterest_pipeline.exceptions import WaitFailed
+from pinterest_pipeline.sensors.base import PollingSensor
+from pinterest_pipeline.sensors.kinesis import KinesisStreamStatusSensor, StreamCommittedSensor
+from pinterest_pipeline.sensors.msk_connect import MskConnectConnectorStateSensor
+from pinterest_pipeline.sensors.s3_sink import S3SinkLandedSensor
+
+SENSORS: list[tuple[type[PollingSensor[Any]], dict[str, Any]]] = [
+    (KinesisStreamStatusSensor, {"stream_names": ["a"], "target_status": "ACTIVE"}),
+    (MskConnectConnectorStateSensor, {"connector_name": "sink", "target_state": "RUNNING"}),
+    (S3SinkLandedSensor, {"positions": {"t": {"0": [[0, 1]]}}, "bucket": "b", "topics_dir": "topics"}),
+    (
+        StreamCommittedSensor,
+        {
+            "positions": {"s": {"shard": {"last": "1", "records": 1}}},
+            "stream_names": ["s"],
+            "bucket": "b",
+            "progress_key": "k",
+            "databricks_run_id": 42,
+            "databricks_conn_id": "databricks_default",
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("sensor", "arguments"), SENSORS)
+def test_it_defers_to_its_trigger(sensor: Any, arguments: dict[str, Any]) -> None:
+    made = sensor(task_id="t", poke_interval=3, timeout=100, aws_conn_id="other", **arguments)
+    with pytest.raises(TaskDeferred) as deferred:
+        made.execute({})
+    assert deferred.value.method_name == "execute_complete"
+    assert deferred.value.timeout is None, "the trigger itself says what is missing in time"
+    path, serialized = deferred.value.trigger.serialize()
+    assert path.endswith(sensor.__name__.removesuffix("Sensor") + "Trigger")
+    assert serialized["poll_interval"] == 3
+    assert serialized["end_time"] == pytest.approx(time.time() + 100, abs=10)
+    assert serialized["aws_conn_id"] == "other"
+    serialized.pop("since", None)
+    assert arguments.items() <= serialized.items()
+
+
+@pytest.mark.parametrize(("sensor", "arguments"), SENSORS)
+def test_what_the_event_says_becomes_of_the_task(sensor: Any, arguments: dict[str, Any]) -> None:
+    made = sensor(task_id="t", timeout=100, **arguments)
+    assert made.execute_complete({}, {"status": "success", "message": "", "value": {"n": 1}}) == {"n": 1}
+    with pytest.raises(AirflowSensorTimeout, match=r"Gave up after 100 s: two missing\."):
+        made.execute_complete({}, {"status": "timeout", "message": "two missing", "value": None})
+    with pytest.raises(WaitFailed, match="dead") as failed:
+        made.execute_complete({}, {"status": "error", "message": "dead", "value": None})
+    assert isinstance(failed.value, AirflowFailException), "a retry would only wait again"
+
+
+def test_what_comes_through_templates_is_converted() -> None:
+    sensor = StreamCommittedSensor(
+        task_id="t", positions=None, stream_names=["s"], bucket="b", progress_key="k", databricks_run_id="7"
+    )
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute({})
+    assert deferred.value.trigger.positions == {}
+    assert deferred.value.trigger.databricks_run_id == 7
+    assert deferred.value.trigger.since == pytest.approx(time.time(), abs=10)
+
+
+def test_it_can_poke_too(kinesis: Any) -> None:
+    sensor = KinesisStreamStatusSensor(task_id="t", stream_names=["a"], deferrable=False, poke_interval=0)
+    with pytest.raises(WaitFailed, match="a is missing"):
+        sensor.execute({})
+    kinesis.create_stream(StreamName="a", ShardCount=1)
+    assert sensor.execute({}) == {"a": "ACTIVE"}
+
+
+@pytest.mark.parametrize(
+    ("sensor", "arguments", "says"),
+    [
+        (KinesisStreamStatusSensor, {"stream_names": [], "target_status": "UP"}, "target_status is one of"),
+        (
+            MskConnectConnectorStateSensor,
+            {"connector_name": "c", "target_state": "UP"},
+            "target_state is one of",
+        ),
+    ],
+)
+def test_bad_arguments_are_named(sensor: Any, arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=f"{says}.*'UP'"):
+        sensor(task_id="t", **arguments)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from airflow.sdk import Connection
+
+from pinterest_pipeline.config import Compute, Settings, source_url
+from pinterest_pipeline.exceptions import SettingError
+
+
+def set_option(monkeypatch: pytest.MonkeyPatch, **options: str) -> None:
+    for name, value in options.items():
+        monkeypatch.setenv(f"AIRFLOW__PINTEREST__{name.upper()}", value)
+
+
+def test_only_the_bucket_has_to_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_option(monkeypatch, bucket="my-bucket")
+    settings = Settings.read()
+    assert (settings.prefix, settings.schema, settings.catalog) == ("pinterest", "pinterest", "")
+    assert settings.storage == "s3://my-bucket"
+    assert settings.connector_name == "pinterest-s3-sink"
+    assert settings.checkpoint_dir == "dbfs:/pinterest/checkpoints"
+    assert settings.compute == Compute(serverless=True)
+    assert set(settings.stream_compute.new_cluster) == {"spark_version", "node_type_id", "num_workers"}
+
+
+def test_a_missing_bucket_is_named() -> None:
+    with pytest.raises(SettingError, match=r"^\[pinterest\] bucket: not set"):
+        Settings.read()
+
+
+def test_what_follows_from_the_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_option(monkeypatch, bucket="my-bucket", prefix="0a1b", notebook_dir="/Shared/x/")
+    settings = Settings.read()
+    assert settings.topic("pin") == "0a1b.pin"
+    assert settings.stream("geo") == "streaming-0a1b-geo"
+    assert settings.notebook("queries") == "/Shared/x/queries"
+    assert settings.progress_key == "streams/0a1b/progress.json"
+    assert settings.connector_name == "0a1b-s3-sink"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("bucket", "No_Bucket", "the name of an S3 bucket"),
+        ("prefix", "with-dash", "letters, digits and underscores"),
+        ("schema", "a b", "letters, digits and underscores"),
+        ("catalog", "a.b", "empty, or letters"),
+        ("storage", "bucket", "s3://bucket, or a path"),
+        ("mount_point", "/elsewhere", "a path under /mnt/"),
+        ("notebook_dir", "Shared", "starts with /"),
+        ("kinesis_endpoint_url", "localhost:4566", "empty, or a URL"),
+        ("poll_seconds", "0", "at least 1"),
+        ("poll_seconds", "soon", "a whole number is needed, not 'soon'"),
+        ("topic_partitions", "0", "at least 1, or -1"),
+        ("topic_replication_factor", "-2", "at least 1, or -1"),
+        ("compute", "{", "not valid JSON"),
+        ("compute", "[]", "a JSON object is needed"),
+        ("compute", "{}", "exactly one of"),
+        ("compute", '{"cluster": "x"}', "'cluster' is none of"),
+        ("compute", '{"serverless": true, "existing_cluster_id": "x"}', "exactly one of"),
+        ("compute", '{"serverless": "yes"}', "serverless is true or false"),
+        ("compute", '{"new_cluster": "x"}', "new_cluster is a JSON object"),
+        ("stream_compute", '{"existing_cluster_id": 7}', "existing_cluster_id is text"),
+        ("stream_compute", '{"serverless": true}', "serverless compute runs no continuous stream"),
+    ],
+)
+def test_a_bad_option_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str) -> None:
+    set_option(monkeypatch, **{"bucket": "my-bucket", name: value})
+    with pytest.raises(SettingError) as raised:
+        Settings.read()
+    assert str(raised.value).startswith(f"[pinterest] {name}: ")
+    assert says in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "as_task"),
+    [
+        ({"existing_cluster_id": "1-2"}, {"existing_cluster_id": "1-2"}),
+        ({"new_cluster": {"num_workers": 1}}, {"new_cluster": {"num_workers": 1}}),
+        ({"serverless": True}, {}),
+    ],
+)
+def test_compute_as_keys_of_a_task(
+    monkeypatch: pytest.MonkeyPatch, option: dict[str, object], as_task: dict[str, object]
+) -> None:
+    set_option(monkeypatch, bucket="my-bucket", compute=json.dumps(option))
+    assert Settings.read().compute.as_task() == as_task
+
+
+def test_source_urls() -> None:
+    sqlite = Connection(conn_id="source", conn_type="sqlite", host="/data/source.db")
+    assert source_url(sqlite).render_as_string() == "sqlite:////data/source.db"
+    mysql = Connection(
+        conn_id="source", conn_type="mysql", host="db", schema="pinterest", login="me", password="p@ss/word"
+    )
+    url = source_url(mysql)
+    assert url.render_as_string(hide_password=False) == (
+        "mysql+pymysql://me:p%40ss%2Fword@db:3306/pinterest?charset=utf8mb4"
+    )
+    assert "p@ss" not in str(url) and "p%40ss" not in str(url)
+
+
+@pytest.mark.parametrize(
+    ("connection", "says"),
+    [
+        (Connection(conn_id="source", conn_type="postgres", host="db"), "sqlite or mysql is needed"),
+        (Connection(conn_id="source", conn_type="sqlite"), "host is empty"),
+        (Connection(conn_id="source", conn_type="mysql", host="db"), "host and schema"),
+    ],
+)
+def test_a_bad_source_is_named(connection: Connection, says: str) -> None:
+    with pytest.raises(SettingError, match=says) as raised:
+        source_url(connection)
+    assert "source" in str(raised.value)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+from airflow.providers.databricks.hooks.databricks import DatabricksHook, RunState
+
+from pinterest_pipeline.triggers.databricks import DatabricksRunOverTrigger
+
+
+@pytest.fixture
+def hook() -> Iterator[Any]:
+    hook = mock.create_autospec(DatabricksHook, instance=True)
+    hook.__aenter__.return_value = hook
+    with mock.patch("pinterest_pipeline.triggers.databricks.DatabricksHook", return_value=hook):
+        yield hook
+
+
+def trigger(end_time: float = 1e12) -> DatabricksRunOverTrigger:
+    return DatabricksRunOverTrigger(run_id=42, poll_interval=0, end_time=end_time)
+
+
+def test_serialize() -> None:
+    path, arguments = trigger().serialize()
+    assert path == "pinterest_pipeline.triggers.databricks.DatabricksRunOverTrigger"
+    assert arguments == {
+        "run_id": 42,
+        "databricks_conn_id": "databricks_default",
+        "poll_interval": 0,
+        "end_time": 1e12,
+    }
+    assert DatabricksRunOverTrigger(**arguments).serialize() == (path, arguments)
+
+
+@pytest.mark.parametrize("result", ["SUCCESS", "FAILED", "CANCELED"])
+async def test_over_is_over_however_it_ended(hook: Any, result: str) -> None:
+    hook.a_get_run_state.side_effect = [RunState("RUNNING"), RunState("TERMINATED", result, "why")]
+    events = [event.payload async for event in trigger().run()]
+    assert events == [
+        {
+            "status": "success",
+            "message": f"run 42 is TERMINATED {result}",
+            "value": {"life_cycle_state": "TERMINATED", "result_state": result, "state_message": "why"},
+        }
+    ]
+    hook.a_get_run_state.assert_awaited_with(42)
+
+
+async def test_in_time_it_gives_up(hook: Any) -> None:
+    hook.a_get_run_state.return_value = RunState("TERMINATING")
+    events = [event.payload async for event in trigger(end_time=0).run()]
+    assert [(event["status"], event["message"]) for event in events] == [("timeout", "run 42 is TERMINATING")]
