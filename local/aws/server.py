@@ -73,6 +73,9 @@ def _prepare_ministack(settings: Settings) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.environ |= {
         "AUTH": "false",  # see front.py
+        # Its root key. It checks presigned URLs of S3 once more itself.
+        "AWS_ACCESS_KEY_ID": settings.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": settings.secret_access_key,
         "GATEWAY_PORT": str(settings.port),
         "MINISTACK_HOST": settings.host,
         "MINISTACK_REGION": settings.region,
