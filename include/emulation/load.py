@@ -87,7 +87,7 @@ def load(database: str, folder: Path | None = None, progress: Progress | None = 
     url = parse_url(database)
     records = read_folder(folder) if folder else synthetic.posts()
     if url.get_backend_name() == "sqlite" and url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(Path(url.database).parent)
     engine = connect(url, create=True)
     try:
         return _replace(engine, records, progress or (lambda table, rows: None))
@@ -95,6 +95,13 @@ def load(database: str, folder: Path | None = None, progress: Progress | None = 
         raise SourceError(f"{shown(url)} cannot be loaded: {reason(error)}.") from error
     finally:
         engine.dispose()
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SourceError(f"The folder {folder} cannot be made: {error.strerror}.") from error
 
 
 def read_folder(folder: Path) -> dict[str, Iterator[Record]]:

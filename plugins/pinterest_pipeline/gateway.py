@@ -286,7 +286,9 @@ class GatewayClient:
 
     def _back_off(self, attempt: int, what: str, failure: Failure) -> None:
         longest = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(attempt - 1, 16))
-        logger.warning("%s again, try %d of %d: %s", what, attempt + 1, self._max_attempts, failure.reason)
+        logger.warning(
+            "%s sent again, try %d of %d: %s", what, attempt + 1, self._max_attempts, failure.reason
+        )
         self._sleep(longest * self._jitter())
 
     def _call(
