@@ -29,7 +29,7 @@ class Assets:
         """Return the assets of the pipeline with these settings."""
         bucket, prefix = settings.bucket, settings.prefix
         return cls(
-            topics_landed=Asset(name=f"{prefix}_topics_landed", uri=f"s3://{bucket}/topics/"),
+            topics_landed=Asset(name=f"{prefix}_topics_landed", uri=f"s3://{bucket}/topics"),
             answers=Asset(name=f"{prefix}_answers", uri=f"s3://{bucket}/answers/latest.json"),
             stream_tables=Asset(name=f"{prefix}_stream_tables", uri=f"s3://{bucket}/{settings.progress_key}"),
         )

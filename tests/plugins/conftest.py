@@ -55,7 +55,7 @@ def aws(moto_url: str, monkeypatch: pytest.MonkeyPatch, clean_environment: None)
     return moto_url
 
 
-def client(service: str, url: str) -> Any:
+def client(service: Any, url: str) -> Any:
     return boto3.client(
         service, endpoint_url=url, region_name=REGION, aws_access_key_id="key", aws_secret_access_key="secret"
     )

@@ -1,0 +1,267 @@
+"""What must hold for every DAG, and how each one is wired."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator
+from airflow.sdk import Asset
+from airflow.serialization.serialized_objects import DagSerialization
+
+from pinterest_pipeline.operators.databricks import DatabricksServerlessNotebookOperator
+from pinterest_pipeline.tags import TIERS, Tag
+
+Parse = Callable[..., Any]
+
+EDGES: dict[str, dict[str, set[str]]] = {
+    "pinterest_msk_ingestion": {
+        "create_topics": {"connector_running"},
+        "connector_running": {"emulate"},
+        "emulate": {"landed", "reconcile"},
+        "landed": {"reconcile"},
+        "reconcile": set(),
+    },
+    "pinterest_daily_batch": {
+        "configure": {"clean_pin", "clean_geo", "clean_user"},
+        "clean_pin": {"queries"},
+        "clean_geo": {"queries"},
+        "clean_user": {"queries"},
+        "queries": {"publish"},
+        "publish": set(),
+    },
+    "pinterest_kinesis_streams": {
+        "create_stream": {"streams_active"},
+        "streams_active": {"progress_before"},
+        "progress_before": {"start_job", "reconcile"},
+        "start_job": {"emulate", "committed", "stop_job"},
+        "emulate": {"committed", "reconcile"},
+        "committed": {"stop_job", "reconcile"},
+        "stop_job": {"reconcile"},
+        "reconcile": set(),
+    },
+}
+OUTLETS = {
+    ("pinterest_msk_ingestion", "reconcile"): "s3://tests-bucket/topics",
+    ("pinterest_daily_batch", "publish"): "s3://tests-bucket/answers/latest.json",
+    ("pinterest_kinesis_streams", "reconcile"): "s3://tests-bucket/streams/pinterest/progress.json",
+}
+DAG_IDS = sorted(EDGES)
+
+
+def test_exactly_these_dags(dag_bag: Any) -> None:
+    assert dag_bag.import_errors == {}
+    assert sorted(dag_bag.dags) == DAG_IDS
+
+
+def test_nothing_warns(dag_bag: Any) -> None:
+    assert dag_bag.captured_warnings == {}
+
+
+def test_parsing_is_quick(parse: Parse) -> None:
+    started = time.perf_counter()
+    parse()
+    assert time.perf_counter() - started < 5, "all modules are loaded by now, so this is the files alone"
+
+
+@pytest.mark.parametrize("dag_id", DAG_IDS)
+class TestEachDag:
+    def test_it_is_named_as_its_file(self, dag_bag: Any, dag_id: str) -> None:
+        assert Path(dag_bag.dags[dag_id].fileloc).name == f"{dag_id}.py"
+
+    def test_it_is_wired_so(self, dag_bag: Any, dag_id: str) -> None:
+        tasks = dag_bag.dags[dag_id].task_dict
+        assert {name: task.downstream_task_ids for name, task in tasks.items()} == EDGES[dag_id]
+
+    def test_tags(self, dag_bag: Any, dag_id: str) -> None:
+        tags = set(dag_bag.dags[dag_id].tags)
+        assert tags <= set(Tag)
+        assert Tag.PINTEREST in tags
+        assert len(tags & TIERS) == 1
+
+    def test_doc_is_a_runbook_of_every_task(self, dag_bag: Any, dag_id: str) -> None:
+        dag = dag_bag.dags[dag_id]
+        assert "## When a task fails" in dag.doc_md
+        assert dag.description
+        for task_id in dag.task_ids:
+            assert f"`{task_id}`" in dag.doc_md
+
+    def test_it_runs_once_at_a_time_and_not_for_ever(self, dag_bag: Any, dag_id: str) -> None:
+        dag = dag_bag.dags[dag_id]
+        assert dag.max_active_runs == 1
+        assert dag.catchup is False
+        assert timedelta() < dag.dagrun_timeout <= timedelta(hours=12)
+
+    def test_every_task_has_owner_retries_and_a_timeout(self, dag_bag: Any, dag_id: str) -> None:
+        for task in dag_bag.dags[dag_id].tasks:
+            assert task.owner == "pinterest", task.task_id
+            assert task.retries == 2, task.task_id
+            assert timedelta() < task.execution_timeout <= timedelta(hours=4), task.task_id
+
+    def test_waits_take_no_worker(self, dag_bag: Any, dag_id: str) -> None:
+        for task in dag_bag.dags[dag_id].tasks:
+            assert getattr(task, "deferrable", True) or task.task_id == "start_job", task.task_id
+
+    def test_params_are_typed_and_described(self, dag_bag: Any, dag_id: str) -> None:
+        params = dag_bag.dags[dag_id].params
+        for name in params:
+            schema = params.get_param(name).schema
+            assert schema["type"] and schema["title"] and schema["description_md"], name
+
+    def test_it_survives_serialization(self, dag_bag: Any, dag_id: str) -> None:
+        data = DagSerialization.to_dict(dag_bag.dags[dag_id])
+        json.dumps(data)
+        again = DagSerialization.from_dict(data)
+        assert again.dag_id == dag_id
+        assert {name: task.downstream_task_ids for name, task in again.task_dict.items()} == EDGES[dag_id]
+
+
+def test_assets(dag_bag: Any) -> None:
+    found = {
+        (dag_id, task.task_id): outlet.uri
+        for dag_id, dag in dag_bag.dags.items()
+        for task in dag.tasks
+        for outlet in task.outlets
+        if isinstance(outlet, Asset)
+    }
+    assert found == OUTLETS
+
+
+def test_schedules(dag_bag: Any) -> None:
+    schedules = {dag_id: dag.schedule for dag_id, dag in dag_bag.dags.items()}
+    assert schedules == {
+        "pinterest_msk_ingestion": None,
+        "pinterest_daily_batch": "0 0 * * *",
+        "pinterest_kinesis_streams": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "name", "good", "bad"),
+    [
+        ("pinterest_msk_ingestion", "posts", [1, 500, 1_000_000], [0, -1, 1_000_001, "500", 1.5, None]),
+        ("pinterest_kinesis_streams", "posts", [0, 500, 1_000_000], [-1, 1_000_001, "0"]),
+        ("pinterest_msk_ingestion", "order", ["classic", "sequential"], ["random", None]),
+        ("pinterest_msk_ingestion", "rate", [None, 0.5, 100], [0, -1, "fast"]),
+        ("pinterest_kinesis_streams", "rate", [None, 0.5, 100], [0, -1, "fast"]),
+        ("pinterest_kinesis_streams", "shards", [1, 100], [0, 101, "2"]),
+        ("pinterest_msk_ingestion", "seed", [100, 0], [None, 1.5]),
+        ("pinterest_daily_batch", "full_refresh", [True, False], ["true", 1]),
+    ],
+)
+def test_params_out_of_range_are_refused(
+    dag_bag: Any, dag_id: str, name: str, good: list[Any], bad: list[Any]
+) -> None:
+    schema = dag_bag.dags[dag_id].params.get_param(name).schema
+    for value in good:
+        jsonschema.validate(value, schema)
+    for value in bad:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(value, schema)
+
+
+def test_stopping_is_the_teardown_of_starting(dag_bag: Any) -> None:
+    dag = dag_bag.dags["pinterest_kinesis_streams"]
+    start, stop = dag.get_task("start_job"), dag.get_task("stop_job")
+    assert start.is_setup
+    assert stop.is_teardown
+    assert stop.on_failure_fail_dagrun
+
+
+NOTEBOOKS = ("configure", "clean_pin", "clean_geo", "clean_user", "queries")
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebooks_run_each_on_its_own(dag_bag: Any, name: str) -> None:
+    task = dag_bag.dags["pinterest_daily_batch"].get_task(name)
+    assert type(task) is DatabricksNotebookOperator
+    assert task.deferrable
+    assert task._databricks_workflow_task_group is None, (
+        "a retry in a workflow would poll the failed run again"
+    )
+    run = task._get_run_json()
+    assert run["existing_cluster_id"] == "local-warm"
+    assert run["notebook_task"]["notebook_path"] == f"/Shared/pinterest/{name}"
+    parameters = run["notebook_task"]["base_parameters"]
+    assert {"storage", "prefix", "catalog", "schema", "run_id"} <= set(parameters)
+    assert all(isinstance(value, str) for value in parameters.values()), "widgets take text alone"
+
+
+@pytest.mark.parametrize(
+    ("compute", "operator", "run"),
+    [
+        (
+            {"new_cluster": {"num_workers": 1}},
+            DatabricksNotebookOperator,
+            {"new_cluster": {"num_workers": 1}},
+        ),
+        ({"serverless": True}, DatabricksServerlessNotebookOperator, {}),
+    ],
+)
+def test_the_compute_is_a_setting(
+    compute: dict[str, Any], operator: type, run: dict[str, Any], parse: Parse
+) -> None:
+    dags = parse(COMPUTE=json.dumps(compute)).dags
+    for name in NOTEBOOKS:
+        task = dags["pinterest_daily_batch"].get_task(name)
+        assert type(task) is operator
+        found = task._get_run_json()
+        assert {key: found[key] for key in ("existing_cluster_id", "new_cluster") if key in found} == run
+
+
+def test_a_bad_setting_is_told_by_name(parse: Parse) -> None:
+    errors = parse(COMPUTE="{}").import_errors
+    assert len(errors) == len(DAG_IDS)
+    for error in errors.values():
+        assert "[pinterest] compute: give exactly one of" in error
+
+
+def rendered(task: Any, **context: Any) -> Any:
+    """Render a task's templates as Airflow does."""
+    copy = task.prepare_for_execution() if hasattr(task, "prepare_for_execution") else task
+    copy.render_template_fields(context)
+    return copy
+
+
+RUN_ID = "manual__2026-01-01T00:00:00.5+00:00"
+RUN = "manual__2026-01-01T00-00-00.5-00-00"
+
+
+@pytest.mark.parametrize(("given", "text"), [(True, "true"), (False, "false")])
+def test_what_the_notebooks_are_told(dag_bag: Any, given: bool, text: str) -> None:
+    dag = dag_bag.dags["pinterest_daily_batch"]
+    clean = rendered(dag.get_task("clean_pin"), run_id=RUN_ID, params={"full_refresh": given})
+    assert clean.notebook_params == {
+        "storage": "s3://tests-bucket",
+        "prefix": "pinterest",
+        "catalog": "",
+        "schema": "pinterest",
+        "run_id": RUN,
+        "full_refresh": text,
+    }
+
+
+def test_what_is_published_is_this_runs(dag_bag: Any) -> None:
+    publish = rendered(dag_bag.dags["pinterest_daily_batch"].get_task("publish"), run_id=RUN_ID, params={})
+    assert (publish.source_bucket_name, publish.dest_bucket_name) == ("tests-bucket", "tests-bucket")
+    assert publish.source_bucket_key == f"answers/runs/{RUN}.json"
+    assert publish.dest_bucket_key == "answers/latest.json"
+
+
+def test_what_the_stream_notebook_is_told(dag_bag: Any) -> None:
+    dag = dag_bag.dags["pinterest_kinesis_streams"]
+    start = rendered(dag.get_task("start_job"), run_id=RUN_ID, params={})
+    (task,) = start.tasks
+    assert task["new_cluster"] == {"num_workers": 0}
+    parameters = task["notebook_task"]["base_parameters"]
+    assert all(isinstance(value, str) for value in parameters.values())
+    assert parameters["run_id"] == RUN
+    assert parameters["stop_path"] == f"s3://tests-bucket/streams/pinterest/stop/{RUN}"
+    assert start.stop_key == f"streams/pinterest/stop/{RUN}"
+    assert dag.get_task("stop_job").stop_key == dag.get_task("start_job").stop_key
