@@ -4,7 +4,7 @@ import base64
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote_plus, unquote_plus
@@ -66,19 +66,12 @@ class Input:
         return self._bytes.decode("utf-8", "replace")
 
     def path(self, expression: str) -> Any:
-        """The object at a JSONPath, or None."""
-        node = self._document()
-        for step in _steps(expression):
-            try:
-                node = node[step]
-            except (KeyError, IndexError, TypeError):
-                return None
-        return node
+        """The object at a JSONPath; None where there is none."""
+        return next(self._at(expression), None)
 
     def json(self, expression: str) -> str:
-        """The object at a JSONPath as JSON text; a string comes in quotes, nothing comes as nothing."""
-        node = self.path(expression)
-        return "" if node is None and expression != "$" else _dumps(node)
+        """The object at a JSONPath as JSON text, a string in its quotes; no text where there is none."""
+        return next((_dumps(node) for node in self._at(expression)), "")
 
     def params(self, name: str | None = None) -> Any:
         """A parameter by name, looked for in path, query string and header; or all of them."""
@@ -90,6 +83,16 @@ class Input:
             if found is not None:
                 return found
         return ""
+
+    def _at(self, expression: str) -> Iterator[Any]:
+        """What lies at a JSONPath: one object, which may be null, or nothing."""
+        node = self._document()
+        for step in _steps(expression):
+            try:
+                node = node[step]
+            except (KeyError, IndexError, TypeError):
+                return
+        yield node
 
     def _document(self) -> Any:
         if not self._is_parsed:

@@ -49,7 +49,7 @@ class Stub:
 
     url: str
     seen: list[Seen] = field(default_factory=list)
-    answer: Callable[[Seen], Answer] = lambda _: (200, {}, b"{}")
+    answer: Callable[[Seen], Answer] | None = None
 
 
 @pytest.fixture(scope="session")
@@ -119,8 +119,19 @@ def aws(start_part: Callable[..., Running], aws_config: Callable[..., dict[str, 
 
 
 @pytest.fixture
-def stub() -> Iterator[Stub]:
-    """A server that answers as the test says."""
+def stub(stub_server: Stub) -> Stub:
+    """A server that answers as the test says; its address is the same in every test."""
+    stub_server.seen.clear()
+    stub_server.answer = _nothing
+    return stub_server
+
+
+def _nothing(_: Seen) -> Answer:
+    return 200, {}, b"{}"
+
+
+@pytest.fixture(scope="session")
+def stub_server() -> Iterator[Stub]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     server.daemon_threads = True
     stub = Stub(f"http://127.0.0.1:{server.server_port}")
@@ -132,6 +143,7 @@ def stub() -> Iterator[Stub]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             stub.seen.append(Seen(self.command, self.path, headers, body))
+            assert stub.answer is not None
             status, headers, content = stub.answer(stub.seen[-1])
             self.send_response(status)
             for name, value in headers.items():

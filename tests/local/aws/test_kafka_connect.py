@@ -31,20 +31,26 @@ def connector(name: str, *states: str, **config: str) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def kafkaconnect(
-    start_part: Callable[..., Any], aws_config: Callable[..., dict[str, Any]], stub: Any, key: Credentials
-) -> Any:
-    login = {"connect_url": stub.url, "username": "admin", "password": "letmein"}
-    aws = start_part("local.aws", aws_config(kafkaconnect=login))
+def client(url: str, key: Credentials) -> Any:
     return boto3.client(
         "kafkaconnect",
-        endpoint_url=aws.url,
+        endpoint_url=url,
         region_name="us-east-1",
         aws_access_key_id=key.access_key,
         aws_secret_access_key=key.secret_key,
         config=Config(retries={"total_max_attempts": 1}),
     )
+
+
+@pytest.fixture(scope="session")
+def kafkaconnect(
+    start_part: Callable[..., Any],
+    aws_config: Callable[..., dict[str, Any]],
+    stub_server: Any,
+    key: Credentials,
+) -> Any:
+    login = {"connect_url": stub_server.url, "username": "admin", "password": "letmein"}
+    return client(start_part("local.aws", aws_config(kafkaconnect=login)).url, key)
 
 
 def test_connectors_are_listed_page_by_page_and_described(kafkaconnect: Any, stub: Any) -> None:
@@ -128,14 +134,7 @@ def test_failures_are_msk_connects_own(kafkaconnect: Any, stub: Any) -> None:
 
 
 def test_a_dead_connect_is_unavailable(aws: Any, key: Credentials) -> None:
-    away = boto3.client(
-        "kafkaconnect",
-        endpoint_url=aws.url,
-        region_name="us-east-1",
-        aws_access_key_id=key.access_key,
-        aws_secret_access_key=key.secret_key,
-        config=Config(retries={"total_max_attempts": 1}),
-    )
+    away = client(aws.url, key)
     assert failure(away.list_connectors) == (
         503,
         "ServiceUnavailableException",

@@ -1,0 +1,85 @@
+"""The variables of mapping templates, as AWS documents them."""
+
+import json
+from typing import Any
+
+import airspeed
+import pytest
+
+from local.api_gateway.errors import BadBody
+from local.api_gateway.templates import TemplateFault, render
+
+PARAMETERS = {
+    "path": {"a": "from path"},
+    "querystring": {"a": "q", "b": "from query"},
+    "header": {"c": "from header"},
+}
+BODY = {"text": 'say "é"', "list": [{"n-1": 1.5}, None], "none": None, "big": 2**70}
+
+
+def rendered(template: str, body: Any = BODY, **context: Any) -> str:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return render(
+        airspeed.Template(template),
+        body=content,
+        parameters=PARAMETERS,
+        context=context,
+        stage_variables={"v": "1"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("$input.json('$.text')", '"say \\"é\\""'),
+        ("$input.json('$.list')", '[{"n-1":1.5},null]'),
+        ("$input.json('$.list[0]')", '{"n-1":1.5}'),
+        ("$input.json(\"$['list'][0]['n-1']\")", "1.5"),
+        ("$input.json('$.big')", str(2**70)),
+        ("$input.json('$.absent')", ""),
+        ("$input.json('$.none')", "null"),
+        ("$input.path('$.text')", 'say "é"'),
+        ("$input.path('$.list')[0].n-1", "1.5"),
+        ("$input.path('$.absent.deeper')", ""),
+        ("$input.params('a')", "from path"),
+        ("$input.params('b')", "from query"),
+        ("$input.params('C')", "from header"),
+        ("$input.params('d')", ""),
+        ("$input.params().querystring.b", "from query"),
+        ('$util.escapeJavaScript("it\'s a/b")', "it\\'s a\\/b"),
+        ("$util.base64Encode('é😀')", "w6nwn5iA"),
+        ("$util.base64Decode('w6nwn5iA')", "é😀"),
+        ("$util.urlEncode('a b&é')", "a+b%26%C3%A9"),
+        ("$util.urlDecode('a+b%26')", "a b&"),
+        ("$util.parseJson('[7]')[0]", "7"),
+        ("$context.stage ${stageVariables.v}", "test 1"),
+    ],
+)
+def test_variables(template: str, expected: str) -> None:
+    assert rendered(template, stage="test") == expected
+
+
+def test_the_body_as_it_came() -> None:
+    assert rendered("$input.body", b"<raw/>") == "<raw/>"
+
+
+def test_no_body_is_an_empty_object() -> None:
+    assert rendered("$input.json('$')", b"") == "{}"
+
+
+@pytest.mark.parametrize("body", [b"{", b"NaN", b'{"a": 1e999}', b"\xff"])
+def test_what_is_no_json_is_the_callers_fault(body: bytes) -> None:
+    with pytest.raises(BadBody, match="Could not parse request body into json"):
+        rendered("$input.json('$')", body)
+
+
+@pytest.mark.parametrize(
+    "template", ["$input.json('$..x')", "$input.path('x')", "$util.base64Encode($input.path('$'))"]
+)
+def test_what_a_template_cannot_do_is_its_own_fault(template: str) -> None:
+    with pytest.raises(TemplateFault):
+        rendered(template)
+
+
+def test_half_a_surrogate_pair_is_replaced_as_java_does() -> None:
+    assert rendered("$util.base64Encode($input.path('$'))", b'"\\ud83d"') == "Pw=="
