@@ -205,11 +205,11 @@ def test_notebooks_run_each_on_its_own(dag_bag: Any, name: str) -> None:
     ],
 )
 def test_the_compute_is_a_setting(
-    compute: dict[str, Any], operator: type, run: dict[str, Any], parse: Parse
+    compute: dict[str, Any], operator: type[Any], run: dict[str, Any], parse: Parse
 ) -> None:
     dags = parse(COMPUTE=json.dumps(compute)).dags
     for name in NOTEBOOKS:
-        task = dags["pinterest_daily_batch"].get_task(name)
+        task: Any = dags["pinterest_daily_batch"].get_task(name)
         assert type(task) is operator
         found = task._get_run_json()
         assert {key: found[key] for key in ("existing_cluster_id", "new_cluster") if key in found} == run

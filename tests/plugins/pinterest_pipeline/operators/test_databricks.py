@@ -113,7 +113,7 @@ def test_a_run_that_is_over_is_started_anew(databricks: Any, s3: Any, bucket: st
 
 
 def test_killing_the_start_cancels_the_run(databricks: Any, s3: Any, bucket: str) -> None:
-    operator = start_operator(bucket)
+    operator: Any = start_operator(bucket)
     operator.execute(context())
     operator.on_kill()
     databricks.cancel_run.assert_called_once_with(42)

@@ -7,6 +7,7 @@ from unittest import mock
 
 import pytest
 
+from pinterest_pipeline.offsets import first_offset
 from pinterest_pipeline.triggers import s3_sink
 from pinterest_pipeline.triggers.s3_sink import S3SinkLandedTrigger
 
@@ -137,7 +138,7 @@ async def test_only_what_may_overlap_is_listed_and_read(s3: Any, bucket: str) ->
     ):
         seen = await trigger(bucket, [[30_500, 31_499]]).look()
     assert seen.done
-    assert [s3_sink.offsets.first_offset(key) for key in reads] == [30_000, 31_000]
+    assert [first_offset(key) for key in reads] == [30_000, 31_000]
     assert min(first for first, _ in listed) >= 20_000
     assert max(first for first, _ in listed) <= 32_000
 
@@ -168,7 +169,7 @@ async def test_it_waits_while_the_sink_writes_and_reads_each_version_once(s3: An
         {"status": "success", "message": "all 10 record(s) have landed", "value": counts(10, 10)}
     ]
     # 0, then 4 with three lines, then 4 grown to four lines, then 8
-    assert [s3_sink.offsets.first_offset(key) for key in reads] == [0, 4, 4, 8]
+    assert [first_offset(key) for key in reads] == [0, 4, 4, 8]
 
 
 async def test_in_time_it_says_what_is_missing(s3: Any, bucket: str) -> None:
