@@ -53,6 +53,9 @@ def run(sender_of: SenderOf, command: str, description: str, arguments: list[str
     except (SourceError, ValueError) as error:
         print(f"{command}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted before anything was sent.", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _run(emulation: Emulation, command: str, *, as_json: bool) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import math
 import os
 import re
 import sys
@@ -200,9 +201,9 @@ def _fits(value: Any, kind: type) -> bool:
     if kind is str:
         # A lone surrogate is text to JSON, but to no database.
         return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
-    if kind is int:
-        return isinstance(value, int) and abs(value) <= LARGEST_INT
-    return isinstance(value, int | float) and abs(value) < float("inf")
+    if isinstance(value, int):
+        return abs(value) <= LARGEST_INT
+    return kind is float and isinstance(value, float) and math.isfinite(value)
 
 
 def _replace(engine: Engine, records: Mapping[str, Iterable[Record]], progress: Progress) -> dict[str, int]:

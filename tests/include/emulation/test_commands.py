@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from include.emulation import user_posting_emulation
+
 ROOT = Path(__file__).resolve().parents[3]
 TOPICS, STREAMS = "user_posting_emulation", "user_posting_emulation_streaming"
 
@@ -200,14 +202,22 @@ def test_control_c_reports_what_was_acknowledged(api: Api, synthetic_source: str
     ],
 )
 def test_wrong_arguments_are_explained_before_anything_is_sent(
-    api: Api, synthetic_source: str, arguments: list[str], status: int, message: str
+    api: Api,
+    synthetic_source: str,
+    arguments: list[str],
+    status: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    done = run(
-        "-m", f"include.emulation.{TOPICS}", "--source", synthetic_source, "--api-url", api.url, *arguments
-    )
-    assert done.returncode == status
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    try:
+        ended = user_posting_emulation.main(["--source", synthetic_source, "--api-url", api.url, *arguments])
+    except SystemExit as end:  # how argparse leaves
+        ended = end.code
+    assert ended == status
+    assert message in capsys.readouterr().err
     assert api.requests == 0
 
 

@@ -120,6 +120,13 @@ def test_a_bad_line_is_named_and_nothing_is_loaded(
     assert tables(database) == {"pinterest_data", "geolocation_data", "user_data"}
 
 
+@pytest.mark.parametrize("latitude", ["1e400", "9" * 30, '"1.5"', "false", "[1]"])
+def test_a_latitude_is_a_number_that_fits(folder: Path, database: str, latitude: str) -> None:
+    (folder / "geo.jsonl").write_text(f'{{"ind": 1, "latitude": {latitude}}}\n')
+    with pytest.raises(SourceError, match=r"geo\.jsonl, line 1: latitude should be a number"):
+        load(database, folder)
+
+
 def tables(database: str) -> set[str]:
     connection = sqlite3.connect(database.removeprefix("sqlite:///"))
     try:
