@@ -1,0 +1,35 @@
+# Databricks notebook source
+# MAGIC %md
+# MAGIC # clean_user
+# MAGIC Takes what the sink has put into the bucket since the last run into the table `user`: one row for each post,
+# MAGIC the newest readable record of it. What cannot be read goes to `quarantine`, with its bytes and the reason.
+# MAGIC
+# MAGIC Safe to run again, at any time: nothing is taken twice. `full_refresh` = `true` rebuilds the table from
+# MAGIC everything in the bucket.
+
+# COMMAND ----------
+
+import json
+
+from pinterest_lake.batch import take_in
+from pinterest_lake.lake import Lake, flag, prepare
+from pinterest_lake.ledger import run_entry
+from pinterest_lake.storage import lister_for
+
+lake = Lake.from_widgets(dbutils)
+full_refresh = flag(dbutils, "full_refresh")
+prepare(spark)
+
+# COMMAND ----------
+
+lister = lister_for(spark, dbutils, lake.storage)
+run, total = take_in(spark, lake, "user", lister, full_refresh=full_refresh)
+print("nothing was new" if run.read == 0 else f"{run.read} records read, {run.clean} clean")
+
+# COMMAND ----------
+
+display(spark.table(lake.table("user")).limit(20))
+
+# COMMAND ----------
+
+dbutils.notebook.exit(json.dumps({"run_id": lake.run_id, "run": {"user": run_entry("user", run)}}))

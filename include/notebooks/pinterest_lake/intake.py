@@ -1,0 +1,107 @@
+"""What the batch and the streams have in common: lines → records → counts → tables."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from pinterest_lake import tables
+from pinterest_lake.cleaning import clean
+from pinterest_lake.lake import Lake
+from pinterest_lake.ledger import REFRESH, Counts, Ledger, Step
+from pinterest_lake.merging import WRITTEN, Verdict, chosen, judge
+from pinterest_lake.quality import classify
+from pinterest_lake.schemas import RECORDS, Source, columns_of, flags_of
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """What becomes of the records of a step: the counts, and the verdict on each readable one."""
+
+    counts: Counts
+    verdicts: DataFrame
+    written: int
+
+
+class Intake:
+    """Takes records of one kind into their clean table and the quarantine."""
+
+    def __init__(self, spark: SparkSession, lake: Lake, table: str, source: Source) -> None:
+        self.spark = spark
+        self.lake = lake
+        self.table = table
+        self.source = source
+        self.target = tables.create_clean_table(spark, lake, table, source)
+        self.ledger = Ledger(spark, lake, lake.clean(table, source))
+
+    def records(self, lines: DataFrame) -> DataFrame:
+        """Reads lines (position, ``raw``): adds ``reason`` and the clean columns; ``raw`` stays where unreadable."""
+        records = clean(classify(lines, RECORDS[self.table]), self.table)
+        return records.withColumn("raw", F.when(F.col("reason").isNotNull(), F.col("raw")))
+
+    def judged(self, records: DataFrame, *, refresh: bool) -> DataFrame:
+        """The verdict on each readable record, given the rows of the table (none when it is filled anew)."""
+        rows = self.spark.table(self.target).where(F.lit(not refresh))
+        narrow = records.where(F.col("reason").isNull())
+        return judge(narrow.select("ind", *self.source.columns, *flags_of(self.table)), rows, self.source)
+
+    def weigh(self, records: DataFrame, verdicts: DataFrame) -> Weighed:
+        """Counts what becomes of the records, before anything is written."""
+        reasons = {row["reason"]: row["count"] for row in records.groupBy("reason").count().collect()}
+        flag = F.coalesce(*[F.col(name) for name in flags_of(self.table)], F.lit(False))
+        groups = verdicts.groupBy("verdict", flag.alias("flag")).count().collect()
+
+        def sum_of(*wanted: Verdict, flagged: bool | None = None) -> int:
+            return sum(
+                row["count"] for row in groups if row["verdict"] in wanted and flagged in {None, row["flag"]}
+            )
+
+        current = (*WRITTEN, Verdict.SAME)
+        by_reason = {reason: count for reason, count in sorted(reasons.items(), key=str) if reason}
+        counts = Counts(
+            read=sum(reasons.values()),
+            clean=sum_of(*current),
+            superseded=sum_of(Verdict.OLDER),
+            quarantined=sum(by_reason.values()),
+            replaced=sum_of(Verdict.NEWER),
+            unparsable=sum_of(*current, flagged=True),
+            by_reason=by_reason,
+        )
+        return Weighed(counts, verdicts, sum_of(*WRITTEN))
+
+    def write(self, records: DataFrame, weighed: Weighed, step: Step) -> None:
+        """Writes what a planned step says. Repeating it, whole or after a crash, changes nothing."""
+        refresh = step.kind == REFRESH
+        if refresh or weighed.counts.quarantined:
+            held = self._quarantined(records)
+            store = tables.replace_quarantine if refresh else tables.append_quarantine
+            store(self.lake, held, self.lake.clean(self.table, self.source))
+        readable = records.where(F.col("reason").isNull())
+        left = weighed.counts.read - weighed.counts.quarantined - weighed.written
+        rows = chosen(readable, weighed.verdicts, self.source, written=weighed.written, left=left)
+        rows = rows.withColumn("_ingested_at", _now()).select(*columns_of(self.table, self.source).names)
+        if refresh:
+            tables.replace_rows(self.target, rows)
+        elif weighed.counts.replaced:
+            tables.merge_newest(self.target, rows, self.source)
+        elif weighed.written:
+            tables.append_new(self.target, rows, self.ledger.identity(), step.interval)
+
+    def _quarantined(self, records: DataFrame) -> DataFrame:
+        return records.where(F.col("reason").isNotNull()).select(
+            F.lit(self.lake.clean(self.table, self.source)).alias("table"),
+            F.lit(self.lake.feed(self.table, self.source)).alias("source"),
+            F.col(self.source.shard).cast("string").alias("shard"),
+            F.col(self.source.place).cast("string").alias("position"),
+            "reason",
+            "raw",
+            F.lit(self.lake.run_id).alias("run_id"),
+            _now().alias("ingested_at"),
+        )
+
+
+def _now() -> Column:
+    return F.lit(dt.datetime.now(dt.UTC))

@@ -1,0 +1,89 @@
+"""Where everything lies: the settings that every notebook takes, and the names that follow from them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from pinterest_lake.schemas import STREAMS, TOPICS, Source
+
+_DEFAULTS = {
+    "storage": "s3://pinterest",
+    "prefix": "pinterest",
+    "catalog": "",
+    "schema": "pinterest",
+    "run_id": "manual",
+}
+_PATTERNS = {
+    "storage": r"(s3a?://|dbfs:/|file:/|/)\S+",
+    "prefix": r"[A-Za-z0-9_-]+",
+    "catalog": r"[A-Za-z0-9_-]*",
+    "schema": r"[A-Za-z0-9_-]+",
+    "run_id": r"[A-Za-z0-9._=+-]+",
+}
+
+
+class SettingsError(ValueError):
+    """A widget holds a value that cannot be used; the text names it and says what may stand there."""
+
+
+@dataclass(frozen=True)
+class Lake:
+    """The storage (bucket, mount or volume) that is read, and the schema that is written.
+
+    Raises SettingsError for a value that is no name, before anything is read or written.
+    """
+
+    storage: str
+    prefix: str
+    catalog: str
+    schema: str
+    run_id: str
+
+    def __post_init__(self) -> None:
+        for name, pattern in _PATTERNS.items():
+            value = getattr(self, name)
+            if not re.fullmatch(pattern, value):
+                raise SettingsError(f"widget {name!r} is {value!r}; it must match {pattern}")
+        object.__setattr__(self, "storage", self.storage.rstrip("/"))
+
+    @classmethod
+    def from_widgets(cls, dbutils: Any) -> Lake:
+        """Declares the common widgets with their defaults and reads them."""
+        for name, default in _DEFAULTS.items():
+            dbutils.widgets.text(name, default)
+        return cls(**{name: dbutils.widgets.get(name).strip() for name in _DEFAULTS})
+
+    @property
+    def namespace(self) -> str:
+        """The schema, with its catalog where there is one, quoted."""
+        return ".".join(f"`{part}`" for part in (self.catalog, self.schema) if part)
+
+    def table(self, name: str) -> str:
+        """The full, quoted name of a table."""
+        return f"{self.namespace}.`{name}`"
+
+    def clean(self, table: str, source: Source) -> str:
+        """The short name of the clean table ``table`` (pin, geo or user) that ``source`` fills."""
+        return table if source is TOPICS else f"{self.prefix}_{table}_table"
+
+    def feed(self, table: str, source: Source) -> str:
+        """The topic or stream that carries the records of ``table``."""
+        return f"streaming-{self.prefix}-{table}" if source is STREAMS else f"{self.prefix}.{table}"
+
+
+def prepare(spark: SparkSession) -> None:
+    """Settings the code relies on, for this session: timestamps are naive and never shifted."""
+    spark.conf.set("spark.sql.session.timeZone", "UTC")
+
+
+def flag(dbutils: Any, name: str) -> bool:
+    """Declares a widget that is ``true`` or ``false`` (the default) and reads it. Raises SettingsError."""
+    dbutils.widgets.dropdown(name, "false", ["false", "true"])
+    value = dbutils.widgets.get(name).strip().lower()
+    if value not in {"true", "false"}:
+        raise SettingsError(f"widget {name!r} is {value!r}; it must be 'true' or 'false'")
+    return bool(value == "true")

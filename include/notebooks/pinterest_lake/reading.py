@@ -1,0 +1,71 @@
+"""Objects of the sink → one row for each line, with its position and its untouched bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from pinterest_lake.objects import Take
+
+_NAME = r"\+([0-9]+)\+([0-9]+)\.json\z"
+
+
+def read_objects(spark: SparkSession, paths: Sequence[str]) -> DataFrame:
+    """Reads whole objects: ``path`` string, ``content`` binary."""
+    if not paths:
+        return spark.createDataFrame([], "path string, content binary")
+    files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(list(paths))
+    return files.select("path", "content")
+
+
+def lines(objects: DataFrame) -> DataFrame:
+    r"""Splits objects at every ``\n``: ``_partition``, ``_offset``, ``raw`` (binary), ``_first``.
+
+    ``_first`` is the offset the object begins with; the offset of a line is that plus its number. A blank line
+    is a line; only what follows the last line break is none when it is empty.
+    """
+    # Latin-1 maps every byte onto one character and back, so any bytes survive being split as a text.
+    text = F.decode("content", "ISO-8859-1")
+    parts = objects.select(
+        F.regexp_extract("path", _NAME, 1).cast("int").alias("_partition"),
+        F.regexp_extract("path", _NAME, 2).cast("long").alias("_first"),
+        F.when(text.endswith("\n"), F.expr("-1")).otherwise(0).alias("_surplus"),
+        F.split(text, "\n", -1).alias("_parts"),
+        F.length("content").alias("_bytes"),
+    )
+    last = F.size("_parts") + F.col("_surplus")
+    numbered = parts.where(F.col("_bytes") > 0).select(
+        "_partition", "_first", F.posexplode(F.slice("_parts", F.lit(1), last)).alias("_line", "_text")
+    )
+    return numbered.select(
+        "_partition",
+        (F.col("_first") + F.col("_line")).alias("_offset"),
+        F.encode("_text", "ISO-8859-1").alias("raw"),
+        "_first",
+    )
+
+
+def lengths(records: DataFrame) -> dict[tuple[int, int], int]:
+    """The number of lines of each object (partition, first offset)."""
+    groups = records.groupBy("_partition", "_first").count().collect()
+    return {(row["_partition"], row["_first"]): row["count"] for row in groups}
+
+
+def take(records: DataFrame, takes: Sequence[Take], lengths: Mapping[tuple[int, int], int]) -> DataFrame:
+    """Keeps of each object (``_partition``, ``_first``) the offsets that are to be taken; drops ``_first``."""
+    whole = {(item.partition, item.first): item.end - item.start for item in takes}
+    if whole == dict(lengths):
+        return records.drop("_first")
+    ranges = records.sparkSession.createDataFrame(
+        [(item.partition, item.first, item.start, item.end) for item in takes],
+        "`_of` int, `_from_object` long, `_start` long, `_end` long",
+    )
+    belongs = (
+        (F.col("_partition") == F.col("_of"))
+        & (F.col("_first") == F.col("_from_object"))
+        & (F.col("_offset") >= F.col("_start"))
+        & (F.col("_offset") < F.col("_end"))
+    )
+    return records.join(F.broadcast(ranges), on=belongs, how="left_semi").drop("_first")

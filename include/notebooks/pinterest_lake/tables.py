@@ -1,0 +1,113 @@
+"""Creates, reads and writes the tables. Every write can be repeated: the rows decide, by their positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+from pyspark.sql.utils import AnalysisException
+
+from pinterest_lake.lake import Lake
+from pinterest_lake.schemas import LEDGER, QUARANTINE, Source, columns_of
+
+QUARANTINE_TABLE = "quarantine"
+_QUARANTINE_KEY = ["table", "source", "shard", "position"]
+
+
+def create_table(
+    spark: SparkSession, name: str, schema: T.StructType, comment: str, partitioned_by: Sequence[str] = ()
+) -> None:
+    """Creates a Delta table with comments, unless it exists. ``name`` is full and quoted."""
+    if spark.catalog.tableExists(name):
+        return
+    columns = ", ".join(
+        f"`{field.name}` {field.dataType.simpleString()} COMMENT '{_quoted(field.metadata['comment'])}'"
+        for field in schema.fields
+    )
+    partitions = ", ".join(f"`{column}`" for column in partitioned_by)
+    spark.sql(
+        f"CREATE TABLE IF NOT EXISTS {name} ({columns}) USING DELTA "
+        + (f"PARTITIONED BY ({partitions}) " if partitions else "")
+        + f"COMMENT '{_quoted(comment)}'"
+    )
+
+
+def create_shared_tables(spark: SparkSession, lake: Lake) -> None:
+    """Creates the schema, the quarantine and the ledger, unless they exist."""
+    spark.sql(f"CREATE SCHEMA IF NOT EXISTS {lake.namespace}")
+    # parted by table, so that notebooks that write side by side never touch the same files
+    create_table(
+        spark, lake.table(QUARANTINE_TABLE), QUARANTINE, "Records that cannot be read, and why", ["table"]
+    )
+    create_table(spark, lake.table("ledger"), LEDGER, "What was read and what became of it", ["table"])
+
+
+def create_clean_table(spark: SparkSession, lake: Lake, table: str, source: Source) -> str:
+    """Creates a clean table unless it exists; gives its full name."""
+    name = lake.table(lake.clean(table, source))
+    comment = f"Clean {table} records, one row for each post, the newest record of it"
+    create_table(spark, name, columns_of(table, source), comment)
+    return name
+
+
+def append_quarantine(lake: Lake, rows: DataFrame, table: str) -> None:
+    """Adds records to the quarantine, unless they are in it. ``rows`` have the columns of ``QUARANTINE``."""
+    name = lake.table(QUARANTINE_TABLE)
+    held = rows.sparkSession.table(name).where(F.col("table") == table).select(*_QUARANTINE_KEY)
+    new = rows.join(held, on=_QUARANTINE_KEY, how="left_anti").select(*QUARANTINE.names)
+    new.write.format("delta").mode("append").saveAsTable(name)
+
+
+def replace_quarantine(lake: Lake, rows: DataFrame, table: str) -> None:
+    """Puts records in the place of all that is held of a table."""
+    rows.select(*QUARANTINE.names).write.format("delta").mode("overwrite").option(
+        "replaceWhere", f"`table` = '{table}'"
+    ).saveAsTable(lake.table(QUARANTINE_TABLE))
+
+
+def merge_newest(name: str, rows: DataFrame, source: Source) -> None:
+    """Puts rows, one for each post, into a clean table where they are newer than what it has."""
+    from delta.tables import DeltaTable
+
+    (
+        DeltaTable
+        .forName(rows.sparkSession, name)
+        .alias("t")
+        .merge(rows.alias("s"), "t.ind = s.ind")
+        .whenMatchedUpdateAll(condition=source.order("s") > source.order("t"))
+        .whenNotMatchedInsertAll()
+        .execute()
+    )
+
+
+def append_new(name: str, rows: DataFrame, writer: str, version: int) -> None:
+    """Appends rows whose posts the table has not. What ``writer`` has written as ``version`` is skipped."""
+    rows.write.format("delta").mode("append").option("txnAppId", writer).option(
+        "txnVersion", version
+    ).saveAsTable(name)
+
+
+def replace_rows(name: str, rows: DataFrame) -> None:
+    """Puts rows in the place of all that a table has, in one commit."""
+    rows.write.format("delta").mode("overwrite").saveAsTable(name)
+
+
+@contextmanager
+def kept(frame: DataFrame) -> Iterator[DataFrame]:
+    """Computes a frame once for all uses in the block, where the compute can (serverless cannot)."""
+    try:
+        frame = frame.persist()
+    except AnalysisException:
+        yield frame
+        return
+    try:
+        yield frame
+    finally:
+        frame.unpersist()
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")

@@ -1,0 +1,165 @@
+"""One Spark session with Delta for all tests of the notebooks, and a workspace to run them in."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pyspark", reason="the notebooks are tested with .venv/databricks")
+
+from pyspark.sql import SparkSession
+
+from pinterest_lake.lake import Lake
+
+ROOT = Path(__file__).parents[3]
+NOTEBOOKS = ROOT / "include" / "notebooks"
+JARS = ROOT / ".jars" / "spark"
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    jars = sorted(JARS.glob("*.jar"))
+    if not any(jar.name.startswith("delta-spark") for jar in jars):
+        pytest.fail(
+            f"no Delta jars in {JARS}; run: mvn -q -f local/databricks/pom.xml dependency:copy-dependencies "
+            "-DoutputDirectory=$PWD/.jars/spark",
+            pytrace=False,
+        )
+    os.environ.update(PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1", TZ="UTC")
+    time.tzset()
+    home = tmp_path_factory.mktemp("spark")
+    settings = {
+        "spark.driver.memory": "1g",
+        "spark.driver.extraClassPath": ":".join(str(jar) for jar in jars),
+        "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -Dderby.system.home={home}",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.log.level": "ERROR",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.ansi.enabled": "true",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+        "spark.sql.warehouse.dir": f"file:{home}/warehouse",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.databricks.delta.snapshotPartitions": "1",
+    }
+    builder = SparkSession.builder.master("local[2]").appName("tests")
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    yield session
+    session.stop()
+
+
+class NotebookExit(BaseException):
+    """What ``dbutils.notebook.exit`` does to a notebook."""
+
+
+class FakeDbutils:
+    """``dbutils`` over local folders: widgets, exit, and the file commands the notebooks use."""
+
+    def __init__(self, **widgets: str) -> None:
+        self._given = widgets
+        self._defaults: dict[str, str] = {}
+        self._mounts: dict[str, str] = {}
+        self.widgets = SimpleNamespace(text=self._declare, dropdown=self._declare, get=self._get)
+        self.notebook = SimpleNamespace(exit=self._exit)
+        self.fs = SimpleNamespace(
+            ls=self._ls, put=self._put, mounts=self._list_mounts, mount=self._mount, unmount=self._mounts.pop
+        )
+
+    def _declare(self, name: str, default: str, *_: Any) -> None:
+        self._defaults[name] = default
+
+    def _get(self, name: str) -> str:
+        return self._given.get(name, self._defaults[name])
+
+    def _exit(self, value: str) -> None:
+        raise NotebookExit(value)
+
+    def _ls(self, path: str) -> list[Any]:
+        folder = Path(path)
+        return [
+            SimpleNamespace(path=str(item), name=item.name + "/" * item.is_dir(), size=item.stat().st_size)
+            for item in sorted(folder.iterdir())
+        ]
+
+    def _put(self, path: str, text: str, overwrite: bool = False) -> bool:
+        target = Path(path)
+        if target.exists() and not overwrite:
+            raise FileExistsError(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+        return True
+
+    def _list_mounts(self) -> list[Any]:
+        return [SimpleNamespace(mountPoint=point, source=source) for point, source in self._mounts.items()]
+
+    def _mount(self, source: str, mount_point: str) -> bool:
+        if mount_point in self._mounts:
+            raise RuntimeError(f"Directory already mounted: {mount_point}")
+        self._mounts[mount_point] = source
+        return True
+
+
+class Workspace:
+    """A bucket (a folder), an empty schema, and the notebooks to run over them."""
+
+    def __init__(self, spark: SparkSession, folder: Path) -> None:
+        self.spark = spark
+        self.storage = folder
+        self.schema = f"t{uuid.uuid4().hex[:12]}"
+        self.runs = 0
+
+    def lake(self, run_id: str = "test") -> Lake:
+        return Lake(str(self.storage), "pinterest", "", self.schema, run_id)
+
+    def put(self, table: str, first: int, lines: list[bytes], partition: int = 0) -> Path:
+        """Puts one object of the sink: lines at the offsets from ``first`` on."""
+        topic = f"pinterest.{table}"
+        folder = self.storage / "topics" / topic / f"partition={partition}"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{topic}+{partition}+{first:010d}.json"
+        path.write_bytes(b"".join(line + b"\n" for line in lines))
+        return path
+
+    def run(self, notebook: str, **widgets: str) -> dict[str, Any]:
+        """Runs a notebook as a job does; gives what it hands to ``dbutils.notebook.exit``."""
+        self.runs += 1
+        given = {"storage": str(self.storage), "schema": self.schema, "run_id": f"run-{self.runs}", **widgets}
+        path = NOTEBOOKS / f"{notebook}.py"
+        names = {
+            "__name__": "__main__",
+            "spark": self.spark.newSession(),
+            "dbutils": FakeDbutils(**given),
+            "display": lambda frame: frame.collect(),
+        }
+        try:
+            exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), names)
+        except NotebookExit as end:
+            return dict(json.loads(str(end)))
+        raise AssertionError(f"{notebook} ended without dbutils.notebook.exit")
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        return [row.asDict() for row in self.spark.table(self.lake().table(table)).collect()]
+
+
+@pytest.fixture
+def workspace(spark: SparkSession, tmp_path: Path) -> Iterator[Workspace]:
+    made = Workspace(spark, tmp_path / "bucket")
+    yield made
+    spark.sql(f"DROP SCHEMA IF EXISTS `{made.schema}` CASCADE")
+    shutil.rmtree(tmp_path, ignore_errors=True)
