@@ -29,8 +29,7 @@ from typing import Any
 
 from airflow.providers.amazon.aws.operators.s3 import S3CopyObjectOperator
 from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator
-from airflow.sdk import Param, chain, dag
-from pendulum import datetime
+from airflow.sdk import CronTriggerTimetable, Param, chain, dag
 
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
@@ -68,8 +67,9 @@ def notebook(name: str, **parameters: str) -> DatabricksNotebookOperator:
 
 @dag(
     description="Clean tables and the eight answers from everything the topics have landed in S3.",
-    schedule="0 0 * * *",
-    start_date=datetime(2024, 1, 1),
+    # With a start date in the past, switching the DAG on would at once run it for the midnight before.
+    schedule=CronTriggerTimetable("0 0 * * *", timezone="UTC", run_immediately=False),
+    start_date=None,
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=12),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -134,12 +134,23 @@ def test_assets(dag_bag: Any) -> None:
 
 
 def test_schedules(dag_bag: Any) -> None:
-    schedules = {dag_id: dag.schedule for dag_id, dag in dag_bag.dags.items()}
-    assert schedules == {
-        "pinterest_msk_ingestion": None,
-        "pinterest_daily_batch": "0 0 * * *",
-        "pinterest_kinesis_streams": None,
+    core = {
+        dag_id: DagSerialization.from_dict(DagSerialization.to_dict(dag))
+        for dag_id, dag in dag_bag.dags.items()
     }
+    assert {dag_id: dag.timetable.summary for dag_id, dag in core.items()} == {
+        "pinterest_msk_ingestion": "None",
+        "pinterest_daily_batch": "0 0 * * *",
+        "pinterest_kinesis_streams": "None",
+    }
+
+
+def test_switching_the_batch_on_runs_nothing_before_the_next_midnight(dag_bag: Any) -> None:
+    serialized = DagSerialization.to_dict(dag_bag.dags["pinterest_daily_batch"])
+    first = DagSerialization.from_dict(serialized).next_dagrun_info(last_automated_run_info=None)
+    assert first.run_after > datetime.now(UTC)
+    assert first.run_after - datetime.now(UTC) <= timedelta(days=1)
+    assert (first.run_after.hour, first.run_after.minute) == (0, 0)
 
 
 @pytest.mark.parametrize(
