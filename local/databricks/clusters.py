@@ -50,7 +50,7 @@ class Driver:
     def __init__(self, name: str, config: Config) -> None:
         self._name = name
         self._config = config
-        self._scratch = config.home / "scratch" / name
+        self._scratch = config.home_folder / "scratch" / name
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._finished: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._started: dict[int, Callable[[], None]] = {}
@@ -83,9 +83,9 @@ class Driver:
         reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=_LINE_LIMIT)
         self._reading = asyncio.create_task(self._read(reader))
         settings = {
-            "home": str(self._config.home),
-            "warehouse": str(self._config.warehouse),
-            "jars": [str(jar) for jar in self._config.jars],
+            "home": str(self._config.home_folder),
+            "warehouse": str(Path(self._config.warehouse).absolute()),
+            "jars": self._config.jar_files(),
             "s3_endpoint_url": self._config.s3_endpoint_url,
             "region": self._config.region,
             "driver_memory": self._config.driver_memory,
@@ -192,7 +192,7 @@ class Clusters:
         self._warm: asyncio.Future[Driver] = asyncio.get_running_loop().create_future()
         self._error = ""
         self._keeper: asyncio.Task[None] | None = None
-        shutil.rmtree(config.home / "scratch", ignore_errors=True)
+        shutil.rmtree(config.home_folder / "scratch", ignore_errors=True)
 
     def begin(self) -> None:
         """Starts the warm driver, and keeps one from now on."""

@@ -19,8 +19,9 @@ from typing import Any
 from pyspark import cloudpickle
 from pyspark.sql import SparkSession
 
-from local.databricks import execution, session
+from local.databricks import execution, kinesis_source, session
 from local.databricks.execution import NotebookRun, Outcome, Request, Shared
+from local.databricks.kinesis_source import KinesisDataSource
 from local.databricks.modules import Modules
 from local.databricks.mounts import MountTable
 from local.databricks.output import Redactor, Router
@@ -117,6 +118,7 @@ class Driver:
 
 def _prepare(spark: SparkSession) -> None:
     """What every session has besides Spark's own."""
+    spark.dataSource.register(KinesisDataSource)
 
 
 def main() -> None:
@@ -131,7 +133,7 @@ def main() -> None:
         True  # byte code beside the sources would be told from newer ones by the second only
     )
     execution.sleep_in_slices()
-    cloudpickle.register_pickle_by_value(sys.modules["local.databricks"])
+    cloudpickle.register_pickle_by_value(kinesis_source)  # Spark's Python workers cannot import it
     try:
         driver = Driver(channel, settings)
     except Exception as error:

@@ -81,6 +81,8 @@ def _spark(settings: Settings) -> dict[str, str]:
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.parquet.compression.codec": "zstd",
+        # Delta 4.4.0's parser does not know Spark 4.1's way of binding :parameters, and drops them
+        "spark.sql.legacy.parameterSubstitution.constantsOnly": "true",
         # sized for two cores: the defaults split everything into 50 to 200 tasks
         "spark.sql.shuffle.partitions": "2",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",

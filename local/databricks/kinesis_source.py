@@ -1,0 +1,299 @@
+"""A Spark data source named ``kinesis`` with the schema and the options of the one on Databricks.
+
+Offsets are positions of shards, so a micro-batch is an exact range of sequence numbers, and reading it again gives
+the same records: exactly once, together with a sink that knows its batches. To name the end of a batch its records
+have to be fetched; they are kept in Arrow files until the batch is committed, and tasks read these. Where the files
+are gone (the query was restarted) the task fetches its range anew.
+
+Options: ``streamName`` (several with commas), ``region``, ``endpointUrl``, ``initialPosition`` (``latest``,
+``trim_horizon``, ``earliest``), ``awsAccessKey`` and ``awsSecretKey`` (else the machine's own credentials),
+``maxRecordsPerFetch``. Those that tune Databricks' own fetcher are taken and have no effect.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pyarrow as pa
+from botocore.config import Config
+from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
+from pyspark.sql.types import StructType
+
+# A position: {"trim_horizon": true}, {"at": milliseconds since the epoch} or {"after": sequence number}.
+# In an offset, {"closed": true} is added once the shard has ended and all of it has been read.
+Position = dict[str, Any]
+Offset = dict[str, Position]
+
+_SCHEMA = (
+    "partitionKey string, data binary, stream string, shardId string, sequenceNumber string,"
+    " approximateArrivalTimestamp timestamp"
+)
+_MOST_RECORDS = 10_000
+
+
+class KinesisDataSource(DataSource):
+    """``spark.readStream.format("kinesis")``."""
+
+    @classmethod
+    def name(cls) -> str:
+        return "kinesis"
+
+    def schema(self) -> str:
+        return _SCHEMA
+
+    def streamReader(self, schema: StructType) -> KinesisReader:
+        return KinesisReader(Options.of({key.lower(): value for key, value in self.options.items()}))
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a query, checked."""
+
+    streams: tuple[str, ...]
+    region: str
+    endpoint_url: str | None
+    earliest: bool
+    fetch: int
+    credentials: Mapping[str, str] = field(repr=False)
+
+    @classmethod
+    def of(cls, given: Mapping[str, str]) -> Options:
+        """Reads options by their lower-case names. Raises ValueError that names the option."""
+        streams = tuple(name.strip() for name in given.get("streamname", "").split(",") if name.strip())
+        if not streams:
+            raise ValueError("kinesis: option streamName is missing")
+        if not given.get("region"):
+            raise ValueError("kinesis: option region is missing")
+        position = given.get("initialposition", "latest").lower()
+        if position not in ("latest", "earliest", "trim_horizon"):
+            raise ValueError(f"kinesis: initialPosition must be latest, earliest or trim_horizon, not {position!r}")
+        key, secret = given.get("awsaccesskey"), given.get("awssecretkey")
+        if bool(key) != bool(secret):
+            raise ValueError("kinesis: awsAccessKey and awsSecretKey must be given together")
+        fetch = given.get("maxrecordsperfetch", str(_MOST_RECORDS))
+        if not fetch.isdecimal() or not 1 <= int(fetch) <= _MOST_RECORDS:
+            raise ValueError(f"kinesis: maxRecordsPerFetch must be from 1 to {_MOST_RECORDS}, not {fetch!r}")
+        return cls(
+            streams=streams,
+            region=given["region"],
+            endpoint_url=given.get("endpointurl") or given.get("endpoint") or None,
+            earliest=position != "latest",
+            credentials={"aws_access_key_id": key, "aws_secret_access_key": secret} if key and secret else {},
+            fetch=int(fetch),
+        )
+
+    def client(self) -> Any:
+        config = Config(retries={"mode": "standard", "total_max_attempts": 8})
+        where: dict[str, Any] = {"endpoint_url": self.endpoint_url, "region_name": self.region}
+        return boto3.client("kinesis", config=config, **where, **self.credentials)
+
+
+@dataclass(frozen=True)
+class Range(InputPartition):
+    """What one task reads: a range of one shard, and the files that hold it if there are any."""
+
+    stream: str
+    shard: str
+    start: Position
+    last: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Records fetched at once, kept in a file: those after ``start`` up to ``end``."""
+
+    start: Position
+    end: Position
+    file: Path
+
+
+class KinesisReader(DataSourceStreamReader):
+    """Lives in one Python process for as long as the query; only ``read`` runs in tasks."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._initial: Offset | None = None
+        self._position: Offset | None = None
+        self._chunks: dict[str, list[_Chunk]] = {}
+        self._folder: Path | None = None
+        self._kinesis: Any = None
+
+    def initialOffset(self) -> Offset:
+        """Where a query without a checkpoint starts. Spark may ask after it has asked for the latest offset."""
+        if self._initial is None:
+            at = int(time.time() * 1000)
+            start: Position = {"trim_horizon": True} if self._options.earliest else {"at": at}
+            self._initial = {
+                _key(stream, shard["ShardId"]): start for stream in self._options.streams for shard in self._shards(stream)
+            }
+        return self._initial
+
+    def latestOffset(self) -> Offset:
+        """Fetches everything up to now and returns where that ends."""
+        offset = dict(self._position or self.initialOffset())
+        while True:
+            offset = self._with_new_shards(offset)
+            closed = _closed(offset)
+            for key in [key for key in offset if not offset[key].get("closed")]:
+                offset[key] = self._drain(key, offset[key])
+            if _closed(offset) == closed:  # else look for the children of shards that have just ended
+                self._position = dict(sorted(offset.items()))
+                return self._position
+
+    def partitions(self, start: Offset, end: Offset) -> Sequence[Range]:
+        if self._position is None:
+            # A query that goes on from its checkpoint asks for its last batch first: that is where it stands.
+            self._position = end
+        ranges = []
+        for key, position in end.items():
+            first, last = _open(start.get(key, {"trim_horizon": True})), _open(position)
+            if first != last and "after" in last:
+                stream, shard = key.split("/")
+                ranges.append(Range(stream, shard, first, last["after"], self._files(key, first, last)))
+        return ranges
+
+    def read(self, partition: Range) -> Iterator[pa.RecordBatch]:  # type: ignore[override]
+        if partition.files and all(Path(file).exists() for file in partition.files):
+            for file in partition.files:
+                with pa.memory_map(file) as source:
+                    yield pa.ipc.open_file(source).get_batch(0)
+            return
+        kinesis, last = self._options.client(), int(partition.last)
+        for records, _ in _fetch(kinesis, partition.stream, partition.shard, partition.start, self._options.fetch):
+            wanted = [record for record in records if int(record["SequenceNumber"]) <= last]
+            if wanted:
+                yield _arrow(partition.stream, partition.shard, wanted)
+            if records and int(records[-1]["SequenceNumber"]) >= last:
+                return
+
+    def commit(self, end: Offset) -> None:
+        """Forgets what Spark will not ask for again."""
+        for key, chunks in self._chunks.items():
+            last = int(end.get(key, {}).get("after", 0))
+            for chunk in chunks:
+                if int(chunk.end["after"]) <= last:
+                    chunk.file.unlink(missing_ok=True)
+            self._chunks[key] = [chunk for chunk in chunks if int(chunk.end["after"]) > last]
+
+    def stop(self) -> None:
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What tasks need: the options."""
+        return {"_options": self._options}
+
+    @property
+    def _client(self) -> Any:
+        self._kinesis = self._kinesis or self._options.client()
+        return self._kinesis
+
+    def _shards(self, stream: str) -> list[dict[str, Any]]:
+        pages = self._client.get_paginator("list_shards").paginate(StreamName=stream)
+        return sorted((shard for page in pages for shard in page["Shards"]), key=lambda shard: shard["ShardId"])
+
+    def _with_new_shards(self, offset: Offset) -> Offset:
+        """With shards that came by resharding, from their start, once their parents have been read to the end."""
+        found = dict(offset)
+        for stream in self._options.streams:
+            for shard in self._shards(stream):
+                key = _key(stream, shard["ShardId"])
+                parents = [shard.get("ParentShardId"), shard.get("AdjacentParentShardId")]
+                known = [found[_key(stream, parent)] for parent in parents if parent and _key(stream, parent) in found]
+                if key not in found and all(parent.get("closed") for parent in known):
+                    found[key] = {"trim_horizon": True}
+        return found
+
+    def _drain(self, key: str, position: Position) -> Position:
+        stream, shard = key.split("/")
+        for records, ended in _fetch(self._client, stream, shard, position, self._options.fetch):
+            if records:
+                reached = {"after": records[-1]["SequenceNumber"]}
+                chunk = _Chunk(position, reached, self._keep(_arrow(stream, shard, records)))
+                self._chunks.setdefault(key, []).append(chunk)
+                position = reached
+            if ended:
+                position = {**position, "closed": True}
+        return position
+
+    def _keep(self, batch: pa.RecordBatch) -> Path:
+        self._folder = self._folder or Path(tempfile.mkdtemp(prefix="kinesis-"))
+        handle, name = tempfile.mkstemp(dir=self._folder, suffix=".arrow")
+        with open(handle, "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+            writer.write_batch(batch)
+        return Path(name)
+
+    def _files(self, key: str, first: Position, last: Position) -> tuple[str, ...]:
+        """The files that together are this range, or none."""
+        files, reached = [], first
+        for chunk in self._chunks.get(key, []):
+            if chunk.start == reached:
+                files.append(str(chunk.file))
+                reached = chunk.end
+            if reached == last:
+                return tuple(files)
+        return ()
+
+
+def _key(stream: str, shard: str) -> str:
+    return f"{stream}/{shard}"
+
+
+def _open(position: Position) -> Position:
+    return {name: value for name, value in position.items() if name != "closed"}
+
+
+def _closed(offset: Offset) -> int:
+    return sum(1 for position in offset.values() if position.get("closed"))
+
+
+def _fetch(
+    kinesis: Any, stream: str, shard: str, position: Position, limit: int
+) -> Iterator[tuple[list[dict[str, Any]], bool]]:
+    """Yields records after a position until the newest, and whether the shard has ended there."""
+    iterator = _iterator(kinesis, stream, shard, position)
+    while True:
+        try:
+            answer = kinesis.get_records(ShardIterator=iterator, Limit=limit)
+        except kinesis.exceptions.ExpiredIteratorException:  # after 5 minutes: a task that waits for its sink
+            iterator = _iterator(kinesis, stream, shard, position)
+            continue
+        records, iterator = answer["Records"], answer.get("NextShardIterator")
+        if records:
+            position = {"after": records[-1]["SequenceNumber"]}
+        yield records, iterator is None
+        at_the_tip = not answer.get("MillisBehindLatest") and len(records) < limit
+        if iterator is None or at_the_tip:
+            return
+
+
+def _iterator(kinesis: Any, stream: str, shard: str, position: Position) -> str:
+    start: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
+    if "after" in position:
+        start = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": position["after"]}
+    elif "at" in position:
+        start = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": position["at"] / 1000}
+    iterator: str = kinesis.get_shard_iterator(StreamName=stream, ShardId=shard, **start)["ShardIterator"]
+    return iterator
+
+
+def _arrow(stream: str, shard: str, records: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
+    columns = {
+        "partitionKey": pa.array([record["PartitionKey"] for record in records], pa.string()),
+        "data": pa.array([record["Data"] for record in records], pa.binary()),
+        "stream": pa.array([stream] * len(records), pa.string()),
+        "shardId": pa.array([shard] * len(records), pa.string()),
+        "sequenceNumber": pa.array([record["SequenceNumber"] for record in records], pa.string()),
+        "approximateArrivalTimestamp": pa.array(
+            [record["ApproximateArrivalTimestamp"] for record in records], pa.timestamp("us", "UTC")
+        ),
+    }
+    return pa.RecordBatch.from_pydict(columns)

@@ -1,0 +1,132 @@
+"""The data source ``kinesis``: every record once, whatever is restarted in between."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from local.databricks.kinesis_source import Options
+from tests.local.databricks.conftest import Lab, Part
+
+STREAM = "lab-stream"
+
+# reads what there is, appends it to a table, and gives back how many rows that has and how many numbers
+DRAIN = """
+import json
+reader = (
+    spark.readStream.format("kinesis")
+    .option("streamName", dbutils.widgets.get("streams"))
+    .option("region", "us-east-1")
+    .option("endpointUrl", dbutils.widgets.get("endpoint"))
+    .option("initialPosition", dbutils.widgets.get("position"))
+    .option("maxRecordsPerFetch", 7)
+)
+def append(frame, batch):
+    frame.write.mode("append").saveAsTable(table)
+    if dbutils.widgets.get("fail") == str(batch):
+        raise RuntimeError("after the write, before the commit")
+table = dbutils.widgets.get("table")
+query = (
+    reader.load().writeStream.foreachBatch(append)
+    .option("checkpointLocation", f"dbfs:/checkpoints/{table}")
+    .trigger(availableNow=True).start()
+)
+query.awaitTermination()
+rows = spark.table(table)
+dbutils.notebook.exit(json.dumps({
+    "rows": rows.count(),
+    "numbers": rows.selectExpr("count(DISTINCT stream, shardId, sequenceNumber)").first()[0],
+    "data": sorted(row.text for row in rows.selectExpr("CAST(data AS STRING) AS text").collect()),
+    "schema": rows.schema.simpleString(),
+}))
+"""
+
+
+@pytest.fixture
+def kinesis(aws_client: Callable[[str], Any]) -> Iterator[Any]:
+    client = aws_client("kinesis")
+    for name in (STREAM, STREAM + "-2"):
+        client.create_stream(StreamName=name, ShardCount=2)
+        client.get_waiter("stream_exists").wait(StreamName=name, WaiterConfig={"Delay": 1})
+    yield client
+    for name in (STREAM, STREAM + "-2"):
+        client.delete_stream(StreamName=name)
+
+
+def put(kinesis: Any, numbers: range, stream: str = STREAM) -> list[str]:
+    records = [{"Data": f"{stream} {n}".encode(), "PartitionKey": str(n)} for n in numbers]
+    answer = kinesis.put_records(StreamName=stream, Records=records)
+    assert answer["FailedRecordCount"] == 0
+    return [record["Data"].decode() for record in records]
+
+
+def drain(lab: Lab, endpoint: str, table: str, **parameters: str) -> dict[str, Any]:
+    path = lab.notebook("drain", DRAIN)
+    defaults = {"endpoint": endpoint, "streams": STREAM, "position": "trim_horizon", "fail": "", "table": table}
+    ended = lab.run(path, {**defaults, **parameters})
+    assert ended.error == "", ended.trace
+    return json.loads(ended.result or "")
+
+
+def test_all_records_arrive_once_over_restarts_and_a_failed_batch(lab: Lab, kinesis: Any, aws_part: Part) -> None:
+    sent = put(kinesis, range(50))
+    first = drain(lab, aws_part.url, "drained")
+    assert first["data"] == sorted(sent)
+    assert first["schema"] == (
+        "struct<partitionKey:string,data:binary,stream:string,shardId:string,"
+        "sequenceNumber:string,approximateArrivalTimestamp:timestamp>"
+    )
+    assert drain(lab, aws_part.url, "drained")["rows"] == 50
+
+    sent += put(kinesis, range(50, 80))
+    path = lab.notebook("drain", DRAIN)
+    parameters = {"endpoint": aws_part.url, "streams": STREAM, "position": "trim_horizon", "table": "drained"}
+    failed = lab.run(path, {**parameters, "fail": "1"})
+    assert "after the write, before the commit" in failed.trace
+    # The batch is written but not committed: it comes again, with the same records and no later ones.
+    put(kinesis, range(80, 90))
+    replayed = drain(lab, aws_part.url, "drained")
+    assert replayed["numbers"] == 90
+    assert replayed["rows"] == 50 + 30 + 30 + 10
+
+
+def test_latest_goes_on_where_the_checkpoint_is(lab: Lab, kinesis: Any, aws_part: Part) -> None:
+    put(kinesis, range(5))
+    latest = {"position": "latest", "streams": f"{STREAM}, {STREAM}-2"}
+    assert drain(lab, aws_part.url, "latest", **latest)["rows"] == 0
+    # put while no query runs: a query that starts at "now" again would lose these
+    sent = put(kinesis, range(10, 20)) + put(kinesis, range(3), STREAM + "-2")
+    second = drain(lab, aws_part.url, "latest", **latest)
+    assert second["data"] == sorted(sent)
+
+
+def test_a_stream_that_is_not_there_fails_the_run_with_its_name(lab: Lab, aws_part: Part) -> None:
+    ended = lab.run(
+        lab.notebook("drain", DRAIN),
+        {"endpoint": aws_part.url, "streams": "no-such-stream", "position": "latest", "fail": "", "table": "none"},
+    )
+    assert ended.state == "FAILED"
+    assert "no-such-stream" in ended.error
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"region": "r"}, "streamName is missing"),
+        ({"streamname": "s"}, "region is missing"),
+        ({"streamname": "s", "region": "r", "initialposition": "now"}, "initialPosition must be"),
+        ({"streamname": "s", "region": "r", "awsaccesskey": "a"}, "must be given together"),
+        ({"streamname": "s", "region": "r", "maxrecordsperfetch": "10001"}, "maxRecordsPerFetch"),
+        ({"streamname": "s", "region": "r", "maxrecordsperfetch": "0"}, "maxRecordsPerFetch"),
+    ],
+)
+def test_an_option_that_cannot_be_is_named(given: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Options.of(given)
+
+
+def test_keys_among_the_options_are_not_in_its_text() -> None:
+    options = Options.of({"streamname": "s", "region": "r", "awsaccesskey": "AKIA", "awssecretkey": "hidden-key"})
+    assert options.credentials == {"aws_access_key_id": "AKIA", "aws_secret_access_key": "hidden-key"}
+    assert "hidden-key" not in repr(options)
