@@ -6,7 +6,6 @@ import java.util.Base64;
 import java.util.zip.CRC32;
 import software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider;
 import software.amazon.awssdk.core.client.config.ClientOverrideConfiguration;
-import software.amazon.awssdk.core.exception.SdkException;
 import software.amazon.awssdk.core.sync.RequestBody;
 import software.amazon.awssdk.http.urlconnection.UrlConnectionHttpClient;
 import software.amazon.awssdk.regions.Region;
@@ -52,7 +51,8 @@ final class S3ObjectStore implements ObjectStore {
                   .contentType("application/x-ndjson")
                   .checksumCRC32(crc32(content)),
           RequestBody.fromBytes(content));
-    } catch (SdkException e) {
+    } catch (RuntimeException e) {
+      // Not only SdkException: a connection that breaks half-way comes as an UncheckedIOException.
       throw new StoreException("cannot put s3://" + bucket + "/" + key + ": " + e.getMessage(), e);
     }
   }

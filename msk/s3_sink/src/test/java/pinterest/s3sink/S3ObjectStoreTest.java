@@ -23,6 +23,8 @@ class S3ObjectStoreTest {
   private static final byte[] CONTENT = "{\"a\": \"é\"}\n".getBytes(StandardCharsets.UTF_8);
   private static final String KEY = "topics/a.pin/partition=0/a.pin+0+0000000000.json";
 
+  private static final int HANG_UP = 0;
+
   private HttpServer server;
   private volatile int status = 200;
   private volatile HttpExchange last;
@@ -47,7 +49,9 @@ class S3ObjectStoreTest {
   private void answer(HttpExchange exchange) throws IOException {
     received = exchange.getRequestBody().readAllBytes();
     last = exchange;
-    exchange.sendResponseHeaders(status, -1);
+    if (status != HANG_UP) {
+      exchange.sendResponseHeaders(status, -1);
+    }
     exchange.close();
   }
 
@@ -79,6 +83,14 @@ class S3ObjectStoreTest {
     try (ObjectStore store = store()) {
       StoreException error = assertThrows(StoreException.class, () -> store.put(KEY, CONTENT));
       assertTrue(error.getMessage().startsWith("cannot put s3://bucket/" + KEY), error.getMessage());
+    }
+  }
+
+  @Test
+  void aStoreThatHangsUpIsAStoreException() {
+    status = HANG_UP;
+    try (ObjectStore store = store()) {
+      assertThrows(StoreException.class, () -> store.put(KEY, CONTENT));
     }
   }
 
