@@ -45,17 +45,24 @@ class PollingSensor[Hook: AwsGenericHook[Any]](AwsBaseSensor[Hook]):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once."""
-        seen = asyncio.run(self._trigger().look())
+        return self._look(self._trigger())
+
+    def execute(self, context: Context) -> Any:
+        """Look once, and defer to the trigger if there is anything to wait for."""
+        if not self.deferrable:
+            return super().execute(context)
+        trigger = self._trigger()
+        seen = self._look(trigger)
+        if seen.is_done:
+            return seen.xcom_value
+        self.defer(trigger=trigger, method_name="execute_complete")
+
+    def _look(self, trigger: PollingTrigger) -> PokeReturnValue:
+        seen = asyncio.run(trigger.look())
         self.log.info("%s", seen.message)
         if seen.hopeless:
             raise WaitFailed(seen.message)
         return PokeReturnValue(seen.done, seen.value)
-
-    def execute(self, context: Context) -> Any:
-        """Defer to the trigger, or poke."""
-        if not self.deferrable:
-            return super().execute(context)
-        self.defer(trigger=self._trigger(), method_name="execute_complete")
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """

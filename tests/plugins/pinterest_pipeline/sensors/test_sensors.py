@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from unittest import mock
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, TaskDeferred
@@ -13,6 +14,7 @@ from pinterest_pipeline.sensors.base import PollingSensor
 from pinterest_pipeline.sensors.kinesis import KinesisStreamStatusSensor, StreamCommittedSensor
 from pinterest_pipeline.sensors.msk_connect import MskConnectConnectorStateSensor
 from pinterest_pipeline.sensors.s3_sink import S3SinkLandedSensor
+from pinterest_pipeline.triggers.base import Look, PollingTrigger
 
 SENSORS: list[tuple[type[PollingSensor[Any]], dict[str, Any]]] = [
     (KinesisStreamStatusSensor, {"stream_names": ["a"], "target_status": "ACTIVE"}),
@@ -32,10 +34,14 @@ SENSORS: list[tuple[type[PollingSensor[Any]], dict[str, Any]]] = [
 ]
 
 
+def first_look(seen: Look) -> Any:
+    return mock.patch.object(PollingTrigger, "look", autospec=True, return_value=seen)
+
+
 @pytest.mark.parametrize(("sensor", "arguments"), SENSORS)
 def test_it_defers_to_its_trigger(sensor: Any, arguments: dict[str, Any]) -> None:
     made = sensor(task_id="t", poke_interval=3, timeout=100, aws_conn_id="other", **arguments)
-    with pytest.raises(TaskDeferred) as deferred:
+    with first_look(Look("not yet")), pytest.raises(TaskDeferred) as deferred:
         made.execute({})
     assert deferred.value.method_name == "execute_complete"
     assert deferred.value.timeout is None, "the trigger itself says what is missing in time"
@@ -46,6 +52,15 @@ def test_it_defers_to_its_trigger(sensor: Any, arguments: dict[str, Any]) -> Non
     assert serialized["aws_conn_id"] == "other"
     serialized.pop("since", None)
     assert arguments.items() <= serialized.items()
+
+
+@pytest.mark.parametrize(("sensor", "arguments"), SENSORS)
+def test_it_defers_only_if_there_is_something_to_wait_for(sensor: Any, arguments: dict[str, Any]) -> None:
+    made = sensor(task_id="t", **arguments)
+    with first_look(Look("there", done=True, value={"n": 1})):
+        assert made.execute({}) == {"n": 1}
+    with first_look(Look("dead", hopeless=True)), pytest.raises(WaitFailed, match="dead"):
+        made.execute({})
 
 
 @pytest.mark.parametrize(("sensor", "arguments"), SENSORS)
@@ -63,7 +78,7 @@ def test_what_comes_through_templates_is_converted() -> None:
     sensor = StreamCommittedSensor(
         task_id="t", positions=None, stream_names=["s"], bucket="b", progress_key="k", databricks_run_id="7"
     )
-    with pytest.raises(TaskDeferred) as deferred:
+    with first_look(Look("not yet")), pytest.raises(TaskDeferred) as deferred:
         sensor.execute({})
     assert deferred.value.trigger.positions == {}
     assert deferred.value.trigger.databricks_run_id == 7
