@@ -124,7 +124,7 @@ def connect_properties(
         **{
             f"{kind}.storage.{key}": value
             for kind in ("config", "offset", "status")
-            for key, value in (("topic", f"_{group_id}-{kind}s"), ("replication.factor", 1))
+            for key, value in (("topic", f"_{group_id}-{kind}"), ("replication.factor", 1))
         },
         "offset.storage.partitions": 1,
         "status.storage.partitions": 1,

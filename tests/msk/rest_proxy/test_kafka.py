@@ -135,6 +135,17 @@ def test_the_door_is_locked_but_health_is_not(rest_proxy: RunningProxy) -> None:
     assert rest_proxy.http.get("/", headers={"Authorization": ""}).status_code == 200
 
 
+def test_one_small_record_does_not_wait_for_a_delayed_acknowledgement(
+    rest_proxy: RunningProxy, topic: str
+) -> None:
+    durations = []
+    for _ in range(20):
+        started = time.monotonic()
+        assert rest_proxy.produce(topic, produce_body({1: 1})).status_code == 200
+        durations.append(time.monotonic() - started)
+    assert min(durations) < 0.03
+
+
 def test_a_killed_broker_loses_and_doubles_nothing(own_broker: Broker, tmp_path: Path) -> None:
     admin = KafkaAdminClient(**own_broker.client_settings())
     admin.create_topics([NewTopic("pin", num_partitions=3, replication_factor=1)])
