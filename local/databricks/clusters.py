@@ -84,7 +84,7 @@ class Driver:
         self._reading = asyncio.create_task(self._read(reader))
         settings = {
             "home": str(self._config.home_folder),
-            "warehouse": str(Path(self._config.warehouse).absolute()),
+            "warehouse": str(self._config.warehouse_folder),
             "jars": self._config.jar_files(),
             "s3_endpoint_url": self._config.s3_endpoint_url,
             "region": self._config.region,

@@ -33,6 +33,10 @@ class Config:
     def home_folder(self) -> Path:
         return Path(self.home).absolute()
 
+    @property
+    def warehouse_folder(self) -> Path:
+        return Path(self.warehouse).absolute()
+
     def jar_files(self) -> list[str]:
         """All jars for the class path of a driver."""
         return [str(jar) for folder in self.jars for jar in sorted(Path(folder).absolute().glob("*.jar"))]
@@ -50,5 +54,7 @@ def load(path: str) -> Config:
     if not config.token:
         raise StartError(f"{path}: token: must not be empty")
     if not any("delta-spark" in jar for jar in config.jar_files()):
-        raise StartError(f"{path}: jars: no delta-spark jar in {config.jars}; local/databricks/pom.xml says how to get it")
+        raise StartError(
+            f"{path}: jars: no delta-spark jar in {config.jars}; local/databricks/pom.xml says how to get it"
+        )
     return config

@@ -167,6 +167,7 @@ class _Session:
 
     def run(self, path: str, parameters: Mapping[str, str]) -> str | None:
         """Runs the cells and returns the value of ``dbutils.notebook.exit``."""
+        self._activate()
         self._shared.prepare_session(self._spark)
         self._widgets = utilities.Widgets(parameters)
         self._path = path
@@ -198,10 +199,16 @@ class _Session:
     def _run_other(self, path: str, arguments: Mapping[str, str]) -> str:
         """``dbutils.notebook.run``: a notebook of its own, in a session of its own, whose failure is ours."""
         other = _Session(self._shared, self._spark.newSession(), self._values, self._context)
-        result = other.run(
-            notebook.resolve(path, self._path), {key: str(value) for key, value in arguments.items()}
-        )
-        return result or ""
+        given = {key: str(value) for key, value in arguments.items()}
+        try:
+            return other.run(notebook.resolve(path, self._path), given) or ""
+        finally:
+            self._activate()
+
+    def _activate(self) -> None:
+        """Makes this the session that Spark and Delta mean by the active one, which is a matter of the thread."""
+        jvm: Any = self._spark._jvm
+        jvm.SparkSession.setActiveSession(self._spark._jsparkSession)
 
     def _cells(self, path: str) -> None:
         entry = self._shared.workspace.find(path)

@@ -12,6 +12,7 @@ Options: ``streamName`` (several with commas), ``region``, ``endpointUrl``, ``in
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -73,7 +74,9 @@ class Options:
             raise ValueError("kinesis: option region is missing")
         position = given.get("initialposition", "latest").lower()
         if position not in ("latest", "earliest", "trim_horizon"):
-            raise ValueError(f"kinesis: initialPosition must be latest, earliest or trim_horizon, not {position!r}")
+            raise ValueError(
+                f"kinesis: initialPosition must be latest, earliest or trim_horizon, not {position!r}"
+            )
         key, secret = given.get("awsaccesskey"), given.get("awssecretkey")
         if bool(key) != bool(secret):
             raise ValueError("kinesis: awsAccessKey and awsSecretKey must be given together")
@@ -92,7 +95,8 @@ class Options:
     def client(self) -> Any:
         config = Config(retries={"mode": "standard", "total_max_attempts": 8})
         where: dict[str, Any] = {"endpoint_url": self.endpoint_url, "region_name": self.region}
-        return boto3.client("kinesis", config=config, **where, **self.credentials)
+        keys: dict[str, Any] = dict(self.credentials)
+        return boto3.client("kinesis", config=config, **where, **keys)
 
 
 @dataclass(frozen=True)
@@ -132,13 +136,19 @@ class KinesisReader(DataSourceStreamReader):
             at = int(time.time() * 1000)
             start: Position = {"trim_horizon": True} if self._options.earliest else {"at": at}
             self._initial = {
-                _key(stream, shard["ShardId"]): start for stream in self._options.streams for shard in self._shards(stream)
+                _key(stream, shard["ShardId"]): start
+                for stream in self._options.streams
+                for shard in self._shards(stream)
             }
         return self._initial
 
     def latestOffset(self) -> Offset:
         """Fetches everything up to now and returns where that ends."""
-        offset = dict(self._position or self.initialOffset())
+        known = self._position or self._initial
+        if known is None:
+            # The trigger AvailableNow asks for its end before anything tells where the query stands.
+            return self._newest()
+        offset = dict(known)
         while True:
             offset = self._with_new_shards(offset)
             closed = _closed(offset)
@@ -167,7 +177,9 @@ class KinesisReader(DataSourceStreamReader):
                     yield pa.ipc.open_file(source).get_batch(0)
             return
         kinesis, last = self._options.client(), int(partition.last)
-        for records, _ in _fetch(kinesis, partition.stream, partition.shard, partition.start, self._options.fetch):
+        for records, _ in _fetch(
+            kinesis, partition.stream, partition.shard, partition.start, self._options.fetch
+        ):
             wanted = [record for record in records if int(record["SequenceNumber"]) <= last]
             if wanted:
                 yield _arrow(partition.stream, partition.shard, wanted)
@@ -198,7 +210,9 @@ class KinesisReader(DataSourceStreamReader):
 
     def _shards(self, stream: str) -> list[dict[str, Any]]:
         pages = self._client.get_paginator("list_shards").paginate(StreamName=stream)
-        return sorted((shard for page in pages for shard in page["Shards"]), key=lambda shard: shard["ShardId"])
+        return sorted(
+            (shard for page in pages for shard in page["Shards"]), key=lambda shard: shard["ShardId"]
+        )
 
     def _with_new_shards(self, offset: Offset) -> Offset:
         """With shards that came by resharding, from their start, once their parents have been read to the end."""
@@ -207,27 +221,49 @@ class KinesisReader(DataSourceStreamReader):
             for shard in self._shards(stream):
                 key = _key(stream, shard["ShardId"])
                 parents = [shard.get("ParentShardId"), shard.get("AdjacentParentShardId")]
-                known = [found[_key(stream, parent)] for parent in parents if parent and _key(stream, parent) in found]
+                known = [
+                    found[_key(stream, parent)]
+                    for parent in parents
+                    if parent and _key(stream, parent) in found
+                ]
                 if key not in found and all(parent.get("closed") for parent in known):
                     found[key] = {"trim_horizon": True}
         return found
 
+    def _newest(self) -> Offset:
+        """The ends of all shards, without keeping what lies before them."""
+        ends = {}
+        for stream in self._options.streams:
+            for shard in self._shards(stream):
+                ends[_key(stream, shard["ShardId"])] = self._end(stream, shard["ShardId"])
+        return dict(sorted(ends.items()))
+
+    def _end(self, stream: str, shard: str) -> Position:
+        """The newest record of a shard, looked for in its last minute, its last hour, and all of it."""
+        now = int(time.time() * 1000)
+        starts: list[Position] = [{"at": now - 60_000}, {"at": now - 3_600_000}, {"trim_horizon": True}]
+        for start in starts:
+            position = start
+            for records, ended in _fetch(self._client, stream, shard, start, self._options.fetch):
+                position = _reached(position, records, ended)
+            if "after" in position:
+                return position
+        return position
+
     def _drain(self, key: str, position: Position) -> Position:
         stream, shard = key.split("/")
         for records, ended in _fetch(self._client, stream, shard, position, self._options.fetch):
+            reached = _reached(position, records, ended)
             if records:
-                reached = {"after": records[-1]["SequenceNumber"]}
-                chunk = _Chunk(position, reached, self._keep(_arrow(stream, shard, records)))
+                chunk = _Chunk(position, _open(reached), self._keep(_arrow(stream, shard, records)))
                 self._chunks.setdefault(key, []).append(chunk)
-                position = reached
-            if ended:
-                position = {**position, "closed": True}
+            position = reached
         return position
 
     def _keep(self, batch: pa.RecordBatch) -> Path:
         self._folder = self._folder or Path(tempfile.mkdtemp(prefix="kinesis-"))
         handle, name = tempfile.mkstemp(dir=self._folder, suffix=".arrow")
-        with open(handle, "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+        with os.fdopen(handle, "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
             writer.write_batch(batch)
         return Path(name)
 
@@ -245,6 +281,12 @@ class KinesisReader(DataSourceStreamReader):
 
 def _key(stream: str, shard: str) -> str:
     return f"{stream}/{shard}"
+
+
+def _reached(position: Position, records: Sequence[Mapping[str, Any]], ended: bool) -> Position:
+    """The position after these records."""
+    reached = {"after": records[-1]["SequenceNumber"]} if records else position
+    return {**reached, "closed": True} if ended else reached
 
 
 def _open(position: Position) -> Position:

@@ -83,6 +83,8 @@ def _spark(settings: Settings) -> dict[str, str]:
         "spark.sql.parquet.compression.codec": "zstd",
         # Delta 4.4.0's parser does not know Spark 4.1's way of binding :parameters, and drops them
         "spark.sql.legacy.parameterSubstitution.constantsOnly": "true",
+        # without it, AvailableNow on a Python source (kinesis) is one batch, after a crash only the one that failed
+        "spark.sql.streaming.triggerAvailableNowWrapper.enabled": "true",
         # sized for two cores: the defaults split everything into 50 to 200 tasks
         "spark.sql.shuffle.partitions": "2",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",

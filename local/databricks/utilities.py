@@ -243,7 +243,8 @@ class Files:
         path = status.getPath()
         slash = "/" if status.isDirectory() else ""
         shown = re.sub("^dbfs://root/", "dbfs:/", path.toString())
-        return FileInfo(shown + slash, path.getName() + slash, status.getLen(), status.getModificationTime())
+        size = 0 if slash else status.getLen()
+        return FileInfo(shown + slash, path.getName() + slash, size, status.getModificationTime())
 
 
 def apply_mounts(spark: SparkSession, mounts: Mapping[str, str]) -> None:

@@ -65,16 +65,15 @@ class Part:
 class Ended:
     """A run with one task that is over."""
 
-    run: jobs.Run
-    result: str | None
+    run: Any
+    result: str
     error: str
     trace: str
     printed: str
 
     @property
     def state(self) -> str:
-        assert self.run.state and self.run.state.result_state
-        return self.run.state.result_state.value
+        return str(self.run.state.result_state.value)
 
 
 class Lab:
@@ -104,7 +103,7 @@ class Lab:
 
     def start_server(self) -> None:
         self.server = Part(sys.executable, "local.databricks", self._config, self._environment)
-        self.client = WorkspaceClient(host=self.server.url, token=TOKEN)
+        self.client: Any = WorkspaceClient(host=self.server.url, token=TOKEN)
 
     def upload(self, path: str, source: str) -> str:
         """Puts a notebook or a module there, as deployments do, and returns the path without its suffix."""
@@ -125,24 +124,26 @@ class Lab:
             fields["existing_cluster_id"] = WARM
         notebook_task = jobs.NotebookTask(notebook_path=path, base_parameters=parameters)
         task = jobs.SubmitTask(task_key="main", notebook_task=notebook_task, **fields)
-        return self.client.jobs.submit(run_name="test", tasks=[task]).run_id
+        return int(self.client.jobs.submit(run_name="test", tasks=[task]).run_id)
 
     def run(self, path: str, parameters: dict[str, str] | None = None, **fields: Any) -> Ended:
         return self.ended(self.start(path, parameters, **fields))
 
     def ended(self, run_id: int) -> Ended:
         """Waits until a run is over."""
-        self.wait(lambda: self.life_cycle(run_id) in ("TERMINATED", "INTERNAL_ERROR", "SKIPPED"), "the run to end")
+        self.wait(
+            lambda: self.life_cycle(run_id) in ("TERMINATED", "INTERNAL_ERROR", "SKIPPED"), "the run to end"
+        )
         run = self.client.jobs.get_run(run_id)
         task_run_id = run.tasks[0].run_id
         output = self.client.jobs.get_run_output(task_run_id)
         log = self.home / "runs" / f"{task_run_id}.log"
-        result = output.notebook_output.result if output.notebook_output else None
+        result = (output.notebook_output and output.notebook_output.result) or ""
         printed = log.read_text() if log.exists() else ""
         return Ended(run, result, output.error or "", output.error_trace or "", printed)
 
     def life_cycle(self, run_id: int) -> str:
-        return self.client.jobs.get_run(run_id).state.life_cycle_state.value
+        return str(self.client.jobs.get_run(run_id).state.life_cycle_state.value)
 
     def wait(self, condition: Callable[[], Any], what: str, seconds: float = 150) -> Any:
         """Returns the condition's first true value."""
@@ -176,8 +177,10 @@ def aws_part(
 def aws_client(aws_part: Part, key: Credentials) -> Callable[[str], Any]:
     """boto3 clients of the stand-in."""
 
+    make: Any = boto3.client
+
     def client(service: str) -> Any:
-        return boto3.client(
+        return make(
             service,
             endpoint_url=aws_part.url,
             region_name="us-east-1",

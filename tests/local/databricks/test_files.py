@@ -13,7 +13,7 @@ def outputs(lab: Lab, name: str, *cells: str, **fields: Any) -> Any:
     """What a notebook leaves in its variable ``out``."""
     ended = lab.run(lab.notebook(name, "out = {}", *cells, EXIT), **fields)
     assert ended.error == "", ended.trace
-    return json.loads(ended.result or "")
+    return json.loads(ended.result)
 
 
 def test_dbfs_is_a_folder_that_python_spark_and_dbutils_share(lab: Lab) -> None:
@@ -84,7 +84,12 @@ def test_a_mount_is_the_bucket_for_spark_delta_and_dbutils(lab: Lab, s3: Any) ->
     assert out["mounts"] == ["s3a://lab-bucket"]
     assert s3.get_object(Bucket="lab-bucket", Key="answers/latest.json")["Body"].read() == b"{}"
 
-    own = outputs(lab, "mount_elsewhere", "out['ls'] = [f.name for f in dbutils.fs.ls('/mnt/lab/answers')]", new_cluster=NEW_CLUSTER)
+    own = outputs(
+        lab,
+        "mount_elsewhere",
+        "out['ls'] = [f.name for f in dbutils.fs.ls('/mnt/lab/answers')]",
+        new_cluster=NEW_CLUSTER,
+    )
     assert own["ls"] == ["latest.json"]
 
     gone = outputs(

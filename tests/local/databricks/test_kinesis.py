@@ -55,7 +55,9 @@ def kinesis(aws_client: Callable[[str], Any]) -> Iterator[Any]:
 
 
 def put(kinesis: Any, numbers: range, stream: str = STREAM) -> list[str]:
-    records = [{"Data": f"{stream} {n}".encode(), "PartitionKey": str(n)} for n in numbers]
+    records: list[dict[str, Any]] = [
+        {"Data": f"{stream} {n}".encode(), "PartitionKey": str(n)} for n in numbers
+    ]
     answer = kinesis.put_records(StreamName=stream, Records=records)
     assert answer["FailedRecordCount"] == 0
     return [record["Data"].decode() for record in records]
@@ -63,13 +65,22 @@ def put(kinesis: Any, numbers: range, stream: str = STREAM) -> list[str]:
 
 def drain(lab: Lab, endpoint: str, table: str, **parameters: str) -> dict[str, Any]:
     path = lab.notebook("drain", DRAIN)
-    defaults = {"endpoint": endpoint, "streams": STREAM, "position": "trim_horizon", "fail": "", "table": table}
+    defaults = {
+        "endpoint": endpoint,
+        "streams": STREAM,
+        "position": "trim_horizon",
+        "fail": "",
+        "table": table,
+    }
     ended = lab.run(path, {**defaults, **parameters})
     assert ended.error == "", ended.trace
-    return json.loads(ended.result or "")
+    drained: dict[str, Any] = json.loads(ended.result)
+    return drained
 
 
-def test_all_records_arrive_once_over_restarts_and_a_failed_batch(lab: Lab, kinesis: Any, aws_part: Part) -> None:
+def test_all_records_arrive_once_over_restarts_and_a_failed_batch(
+    lab: Lab, kinesis: Any, aws_part: Part
+) -> None:
     sent = put(kinesis, range(50))
     first = drain(lab, aws_part.url, "drained")
     assert first["data"] == sorted(sent)
@@ -104,7 +115,13 @@ def test_latest_goes_on_where_the_checkpoint_is(lab: Lab, kinesis: Any, aws_part
 def test_a_stream_that_is_not_there_fails_the_run_with_its_name(lab: Lab, aws_part: Part) -> None:
     ended = lab.run(
         lab.notebook("drain", DRAIN),
-        {"endpoint": aws_part.url, "streams": "no-such-stream", "position": "latest", "fail": "", "table": "none"},
+        {
+            "endpoint": aws_part.url,
+            "streams": "no-such-stream",
+            "position": "latest",
+            "fail": "",
+            "table": "none",
+        },
     )
     assert ended.state == "FAILED"
     assert "no-such-stream" in ended.error
@@ -127,6 +144,11 @@ def test_an_option_that_cannot_be_is_named(given: dict[str, str], message: str) 
 
 
 def test_keys_among_the_options_are_not_in_its_text() -> None:
-    options = Options.of({"streamname": "s", "region": "r", "awsaccesskey": "AKIA", "awssecretkey": "hidden-key"})
+    options = Options.of({
+        "streamname": "s",
+        "region": "r",
+        "awsaccesskey": "AKIA",
+        "awssecretkey": "hidden-key",
+    })
     assert options.credentials == {"aws_access_key_id": "AKIA", "aws_secret_access_key": "hidden-key"}
     assert "hidden-key" not in repr(options)

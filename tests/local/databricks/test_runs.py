@@ -6,10 +6,11 @@ import os
 import signal
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.errors import DatabricksError, InvalidParameterValue, PermissionDenied, ResourceDoesNotExist
+from databricks.sdk.errors import BadRequest, InvalidParameterValue, PermissionDenied, ResourceDoesNotExist
 from databricks.sdk.service import jobs
 
 from tests.local.databricks.conftest import NEW_CLUSTER, TOKEN, WARM, Lab
@@ -77,7 +78,9 @@ def test_a_failing_query_is_told_without_the_stack_of_the_jvm(lab: Lab) -> None:
 def test_ansi_is_on_and_time_is_utc_as_on_the_runtime(lab: Lab) -> None:
     overflow = lab.run(lab.notebook("ansi", "spark.sql(\"SELECT CAST('x' AS INT)\").collect()"))
     assert "CAST_INVALID_INPUT" in overflow.error
-    zone = lab.run(lab.notebook("zone", "dbutils.notebook.exit(spark.conf.get('spark.sql.session.timeZone'))"))
+    zone = lab.run(
+        lab.notebook("zone", "dbutils.notebook.exit(spark.conf.get('spark.sql.session.timeZone'))")
+    )
     assert zone.result == "UTC"
 
 
@@ -105,7 +108,10 @@ def test_runs_share_the_warm_driver_side_by_side(lab: Lab) -> None:
         """,
     )
     names = {"a": "b", "b": "a"}
-    runs = {mine: lab.start(path, {"mine": mine, "other": other}, timeout_seconds=50) for mine, other in names.items()}
+    runs = {
+        mine: lab.start(path, {"mine": mine, "other": other}, timeout_seconds=50)
+        for mine, other in names.items()
+    }
     ended = {mine: lab.ended(run_id) for mine, run_id in runs.items()}
     pids = {run.result.split()[0] for run in ended.values()}
     assert {mine: run.result.split()[1] for mine, run in ended.items()} == {"a": "a", "b": "b"}
@@ -115,11 +121,15 @@ def test_runs_share_the_warm_driver_side_by_side(lab: Lab) -> None:
 
 
 def test_run_includes_a_notebook_and_sql_cells_see_widgets(lab: Lab) -> None:
-    lab.notebook("shared/settings", "factor = int(dbutils.widgets.get('factor'))", "def scaled(n):\n    return n * factor")
+    lab.notebook(
+        "shared/settings",
+        "factor = int(dbutils.widgets.get('factor'))",
+        "def scaled(n):\n    return n * factor",
+    )
     path = lab.notebook(
         "including",
         "# MAGIC %md\n# MAGIC # A title",
-        "# MAGIC %run ./shared/settings $factor=\"4\"",
+        '# MAGIC %run ./shared/settings $factor="4"',
         "# MAGIC %sql\n# MAGIC CREATE OR REPLACE TEMPORARY VIEW numbers AS SELECT 5 AS n; -- a view; with a comment\n"
         "# MAGIC SELECT n, ';' AS mark FROM numbers WHERE n > :factor",
         "# MAGIC %pip install something",
@@ -198,7 +208,13 @@ def test_a_changed_module_is_loaded_while_another_run_keeps_the_old_one(lab: Lab
 
 
 def test_a_new_cluster_is_a_process_of_its_own_that_sees_the_same_tables(lab: Lab) -> None:
-    lab.run(lab.notebook("create", "spark.sql('CREATE SCHEMA IF NOT EXISTS shared')", "spark.range(4).write.saveAsTable('shared.four')"))
+    lab.run(
+        lab.notebook(
+            "create",
+            "spark.sql('CREATE SCHEMA IF NOT EXISTS shared')",
+            "spark.range(4).write.saveAsTable('shared.four')",
+        )
+    )
     path = lab.notebook(
         "own",
         "import os",
@@ -208,11 +224,17 @@ def test_a_new_cluster_is_a_process_of_its_own_that_sees_the_same_tables(lab: La
     own = lab.run(path, new_cluster=NEW_CLUSTER)
     assert own.error == ""
     pid, count = own.result.split()
-    warm = lab.run(lab.notebook("who", "import os", "dbutils.notebook.exit(f\"{os.getpid()} {spark.table('shared.five').count()}\")"))
+    warm = lab.run(
+        lab.notebook(
+            "who",
+            "import os",
+            "dbutils.notebook.exit(f\"{os.getpid()} {spark.table('shared.five').count()}\")",
+        )
+    )
     assert count == "4"
     assert warm.result.split()[1] == "5"
     assert warm.result.split()[0] != pid
-    assert not os.path.exists(f"/proc/{pid}")
+    assert not Path(f"/proc/{pid}").exists()
     dropped = lab.run(lab.notebook("drop", "spark.sql('DROP TABLE shared.five')"))
     assert dropped.state == "SUCCESS"
     assert not (lab.warehouse / "shared.db" / "five").exists()
@@ -237,7 +259,9 @@ query.awaitTermination()
 """
 
 
-@pytest.mark.parametrize("source", [BUSY, SLEEPING, STUBBORN, QUERY, STREAM], ids=["busy", "sleep", "stubborn", "query", "stream"])
+@pytest.mark.parametrize(
+    "source", [BUSY, SLEEPING, STUBBORN, QUERY, STREAM], ids=["busy", "sleep", "stubborn", "query", "stream"]
+)
 def test_a_run_can_be_cancelled(lab: Lab, source: str) -> None:
     run_id = lab.start(lab.notebook("endless", source))
     lab.wait(lambda: "busy" in lab.printed_by(run_id), "the notebook to be busy")
@@ -290,7 +314,12 @@ def test_tasks_depend_on_each_other_and_hand_values_on(lab: Lab) -> None:
     lab.wait(lambda: lab.life_cycle(run.run_id) in ("TERMINATED", "INTERNAL_ERROR"), "the job's run to end")
     tasks = {task.task_key: task for task in lab.client.jobs.get_run(run.run_id).tasks}
     results = {key: task.state.result_state.value for key, task in tasks.items()}
-    assert results == {"first": "SUCCESS", "second": "SUCCESS", "broken": "FAILED", "after": "UPSTREAM_FAILED"}
+    assert results == {
+        "first": "SUCCESS",
+        "second": "SUCCESS",
+        "broken": "FAILED",
+        "after": "UPSTREAM_FAILED",
+    }
     assert lab.client.jobs.get_run_output(tasks["second"].run_id).notebook_output.result == "7"
 
     lab.notebook("fail", "print('mended')")
@@ -347,7 +376,9 @@ def test_an_idempotency_token_starts_one_run(lab: Lab) -> None:
         existing_cluster_id=WARM,
         notebook_task=jobs.NotebookTask(notebook_path=lab.notebook("once", "pass")),
     )
-    first, second = (lab.client.jobs.submit(tasks=[task], idempotency_token="the same").run_id for _ in range(2))
+    first, second = (
+        lab.client.jobs.submit(tasks=[task], idempotency_token="the same").run_id for _ in range(2)
+    )
     assert first == second
     assert lab.ended(first).state == "SUCCESS"
 
@@ -357,7 +388,10 @@ def test_an_idempotency_token_starts_one_run(lab: Lab) -> None:
     [
         ({}, "At least one task|notebook_task"),
         ({"notebook_task": {"notebook_path": "relative"}}, "absolute workspace path"),
-        ({"notebook_task": {"notebook_path": "/x"}, "existing_cluster_id": "other"}, "Cluster other does not exist"),
+        (
+            {"notebook_task": {"notebook_path": "/x"}, "existing_cluster_id": "other"},
+            "Cluster other does not exist",
+        ),
         ({"spark_python_task": {"python_file": "/x.py"}}, "only notebook_task"),
         ({"tasks": [{"task_key": "a"}, {"task_key": "a"}]}, "task_key of its own"),
     ],
@@ -388,7 +422,9 @@ def _status(lab: Lab, path: str, login: str | None = None) -> int:
 
 
 def test_the_page_of_a_run_shows_what_it_printed_as_text(lab: Lab) -> None:
-    ended = lab.run(lab.notebook("page", "print('<script>alert(1)</script>')", "dbutils.notebook.exit('done & dusted')"))
+    ended = lab.run(
+        lab.notebook("page", "print('<script>alert(1)</script>')", "dbutils.notebook.exit('done & dusted')")
+    )
     login = base64.b64encode(f"token:{TOKEN}".encode()).decode()
     request = urllib.request.Request(ended.run.run_page_url, headers={"Authorization": f"Basic {login}"})
     with urllib.request.urlopen(request) as answer:
@@ -406,7 +442,10 @@ def test_a_driver_that_is_killed_fails_its_runs_and_the_next_run_works(lab: Lab)
     os.kill(int(printed.split()[1]), signal.SIGKILL)
     failed = lab.ended(run_id)
     assert failed.state == "FAILED"
-    assert failed.error == "The Spark driver died (killed by SIGKILL) while this run was on it. See the workspace's log."
+    assert (
+        failed.error
+        == "The Spark driver died (killed by SIGKILL) while this run was on it. See the workspace's log."
+    )
     assert lab.client.clusters.get(WARM).state.value == "PENDING"
     again = lab.run(lab.notebook("again", "dbutils.notebook.exit(spark.table('kept').count())"))
     assert again.result == "3"
@@ -416,14 +455,17 @@ def test_a_driver_that_is_killed_fails_its_runs_and_the_next_run_works(lab: Lab)
 def test_the_workspace_keeps_what_it_is_given(lab: Lab) -> None:
     path = lab.notebook("kept", "print(1)")
     lab.upload("/Shared/test/kept_files/data.json", json.dumps({"a": 1}))
-    listed = {entry.path: entry.object_type.value for entry in lab.client.workspace.list("/Shared/test", recursive=True)}
+    listed = {
+        entry.path: entry.object_type.value
+        for entry in lab.client.workspace.list("/Shared/test", recursive=True)
+    }
     assert listed[path] == "NOTEBOOK"
     assert listed["/Shared/test/kept_files/data.json"] == "FILE"
     assert lab.client.workspace.get_status(f"/Workspace{path}").language.value == "PYTHON"
     with lab.client.workspace.download(path) as content:
         assert content.read().decode() == "# Databricks notebook source\nprint(1)\n"
-    with pytest.raises(DatabricksError, match="is not empty"):
+    with pytest.raises(BadRequest, match="is not empty"):
         lab.client.workspace.delete("/Shared/test/kept_files")
     lab.client.workspace.delete("/Shared/test/kept_files", recursive=True)
-    with pytest.raises(DatabricksError, match="doesn't exist"):
+    with pytest.raises(ResourceDoesNotExist, match="doesn't exist"):
         lab.client.workspace.get_status("/Shared/test/kept_files")
