@@ -94,7 +94,7 @@ def pinterest_msk_ingestion() -> None:
         task_id="create_topics",
         topics=[SETTINGS.topic(table) for table in TABLES],
         partitions=SETTINGS.topic_partitions,
-        replication=SETTINGS.topic_replication_factor,
+        replication=SETTINGS.topic_replication,
         execution_timeout=timedelta(minutes=5),
     )
 

@@ -8,6 +8,7 @@ touches neither the network nor the metadata database, so DAG files do it while 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -103,7 +104,7 @@ class Settings:
     :param secret_scope: Databricks secret scope with AWS keys; empty: the cluster's instance profile.
     :param region: region of the streams.
     :param topic_partitions: partitions of a topic that has to be created; -1: the brokers' default.
-    :param topic_replication_factor: its replication factor; -1: the brokers' default.
+    :param topic_replication: its replication factor; -1: the brokers' default.
     :param poll_seconds: pause between two looks at anything that is waited for.
     """
 
@@ -121,8 +122,8 @@ class Settings:
     kinesis_endpoint_url: str = ""
     secret_scope: str = ""
     region: str = "us-east-1"
-    topic_partitions: int = 1
-    topic_replication_factor: int = -1
+    topic_partitions: int = 3
+    topic_replication: int = -1
     poll_seconds: int = 10
 
     def __post_init__(self) -> None:
@@ -147,8 +148,8 @@ class Settings:
             self._check(name, pattern, wanted)
         if self.topic_partitions != -1 and self.topic_partitions < 1:
             raise option("topic_partitions", f"at least 1, or -1, not {self.topic_partitions}")
-        if self.topic_replication_factor != -1 and self.topic_replication_factor < 1:
-            raise option("topic_replication_factor", f"at least 1, or -1, not {self.topic_replication_factor}")
+        if self.topic_replication != -1 and self.topic_replication < 1:
+            raise option("topic_replication", f"at least 1, or -1, not {self.topic_replication}")
         if self.poll_seconds < 1:
             raise option("poll_seconds", f"at least 1, not {self.poll_seconds}")
         if self.stream_compute.serverless:
@@ -170,11 +171,14 @@ class Settings:
             "bucket prefix storage mount_point catalog schema notebook_dir connector_name checkpoint_dir "
             "kinesis_endpoint_url secret_scope region"
         )
+        unknown = sorted(_given_names() - set(cls.__dataclass_fields__))
+        if unknown:
+            raise option(unknown[0], f"no such option; there are {', '.join(cls.__dataclass_fields__)}")
         given: dict[str, Any] = {name: conf.get(SECTION, name, fallback="").strip() for name in text.split()}
         if not given["bucket"]:
             raise option("bucket", "not set; it names the S3 bucket of the pipeline")
         values = {name: value for name, value in given.items() if value}
-        for name in ("topic_partitions", "topic_replication_factor", "poll_seconds"):
+        for name in ("topic_partitions", "topic_replication", "poll_seconds"):
             if number := conf.get(SECTION, name, fallback="").strip():
                 values[name] = _integer(name, number)
         return cls(
@@ -199,6 +203,13 @@ class Settings:
     def progress_key(self) -> str:
         """Object in which the stream notebook tells how far it has come."""
         return f"streams/{self.prefix}/progress.json"
+
+
+def _given_names() -> set[str]:
+    """Return the options that are set at all: a misspelt one must not pass in silence."""
+    prefix = f"AIRFLOW__{SECTION.upper()}__"  # how Airflow, and so MWAA, takes options from the environment
+    names = {name.removeprefix(prefix).lower() for name in os.environ if name.startswith(prefix)}
+    return names | set(conf.getsection(SECTION) or {})
 
 
 def _integer(name: str, text: str) -> int:

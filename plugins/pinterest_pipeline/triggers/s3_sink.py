@@ -15,8 +15,8 @@ from pinterest_pipeline.offsets import Range
 from pinterest_pipeline.triggers.aws import AwsPollingTrigger
 from pinterest_pipeline.triggers.base import Look
 
-# How many offsets before the wanted one the listing starts at first. It only has to be more than an object
-# usually holds: where it is not enough, the listing starts further back.
+# How many offsets before the wanted one the listing starts at first: what an object holds at most (flush.size
+# of msk/connector.json). Where a sink is set up to write more, the listing starts further back.
 LOOK_BACK = 10_000
 CHUNK_BYTES = 1 << 20
 READS_AT_ONCE = 8
