@@ -1,0 +1,210 @@
+"""The processes of the workspace: what they listen on and show, and what is left when one is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from botocore.credentials import Credentials
+from databricks.sdk.service import jobs
+
+from tests.local.databricks.conftest import TOKEN, WARM, Lab
+
+ROOT = Path(__file__).parents[3]
+
+
+def family(pid: int) -> set[int]:
+    """A process and all that descend from it."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(entry.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        children.setdefault(parent, []).append(int(entry.parent.name))
+    found, left = set(), [pid]
+    while left:
+        found.add(current := left.pop())
+        left += children.get(current, [])
+    return found
+
+
+def listening() -> Iterator[tuple[str, int]]:
+    """Addresses that are listened on, and the inode of each socket."""
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                yield fields[1].partition(":")[0], int(fields[9])
+
+
+def sockets(pid: int) -> Iterator[int]:
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = str(link.readlink())
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            yield int(target[8:-1])
+
+
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
+def test_everything_listens_on_loopback_only_and_shows_no_secret(lab: Lab, key: Credentials) -> None:
+    # a UDF and a foreachBatch function make Spark open the ports it opens only then
+    ended = lab.run(
+        lab.notebook(
+            "ports",
+            """
+            from pyspark.sql.functions import udf
+            spark.range(2).select(udf(lambda n: n + 1, "long")("id")).collect()
+            spark.readStream.format("rate").load().writeStream.foreachBatch(lambda f, n: f.count()).trigger(
+                availableNow=True
+            ).start().awaitTermination()
+            """,
+        )
+    )
+    assert ended.error == ""
+    pids = family(lab.server.process.pid)
+    inodes = {inode for pid in pids for inode in sockets(pid)}
+    addresses = [address for address, inode in listening() if inode in inodes]
+    assert len(addresses) >= 4  # the API, Spark's own two and py4j's
+    assert set(addresses) <= LOOPBACK
+    for pid in pids:
+        arguments = Path(f"/proc/{pid}/cmdline").read_text()
+        assert TOKEN not in arguments
+        assert str(key.secret_key) not in arguments
+    assert {"java", "python"} <= {Path(f"/proc/{pid}/comm").read_text().strip()[:6] for pid in pids}
+
+
+def test_what_others_must_not_read_they_cannot(lab: Lab) -> None:
+    lab.run(lab.notebook("writes", "print('private')", "dbutils.fs.put('/private', 'x', True)"))
+    assert lab.home.stat().st_mode & 0o077 == 0
+    for file in [lab.home / "secrets.db", lab.home / "state.db", *(lab.home / "runs").iterdir()]:
+        assert file.stat().st_mode & 0o077 == 0, file
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Iterator[Lab]:
+    """A workspace of its own, to be killed."""
+    lab = Lab(tmp_path, "", {})
+    yield lab
+    if lab.server.process.poll() is None:
+        lab.server.stop()
+
+
+def test_a_killed_server_leaves_nothing_running_and_forgets_nothing(second: Lab) -> None:
+    path = second.notebook("sleeping", "import time", "print('busy')", "time.sleep(3600)")
+    second.client.secrets.create_scope("kept")
+    job = second.client.jobs.create(
+        name="kept",
+        tasks=[jobs.Task(task_key="main", existing_cluster_id=WARM, notebook_task=jobs.NotebookTask(path))],
+    )
+    run_id = second.start(path)
+    second.wait(lambda: "busy" in second.printed_by(run_id), "the notebook to be busy")
+    pids = family(second.server.process.pid)
+    assert len(pids) >= 3
+
+    second.server.stop(signal.SIGKILL)
+    second.wait(lambda: not any(alive(pid) for pid in pids), "the drivers to notice", 20)
+
+    second.start_server()
+    ended = second.ended(run_id)
+    assert ended.run.state.life_cycle_state == jobs.RunLifeCycleState.INTERNAL_ERROR
+    assert ended.run.state.state_message == "The workspace was stopped while this run was active."
+    assert ended.error == "The workspace was stopped while this run was active."
+    assert [scope.name for scope in second.client.secrets.list_scopes()] == ["kept"]
+    assert second.client.jobs.get(job.job_id).settings.name == "kept"
+    assert second.client.workspace.get_status(path).path == path
+
+    pids = family(second.server.process.pid)
+    assert second.server.stop() == 0
+    assert not any(alive(pid) for pid in pids)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that is dead and only waits to be collected does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"host": "0.0.0.0"}, "is not a loopback address; use 127.0.0.1"),
+        ({"token": ""}, "token: must not be empty"),
+        ({"jars": ["/nowhere"]}, "no delta-spark jar in ['/nowhere']"),
+        ({"cluster": "x"}, "unknown key cluster"),
+    ],
+)
+def test_a_config_that_cannot_be_is_told_in_one_line(
+    lab: Lab, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    ended = start(lab, tmp_path, change)
+    assert ended.returncode == 1
+    assert message in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_busy_port_is_told_in_one_line(lab: Lab, tmp_path: Path) -> None:
+    port = int(lab.server.url.rpartition(":")[2])
+    ended = start(lab, tmp_path, {"port": port})
+    assert ended.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def start(lab: Lab, folder: Path, change: dict[str, object]) -> subprocess.CompletedProcess[str]:
+    config = folder / "config.json"
+    config.touch(mode=0o600)
+    settings = json.loads((lab.home.parent / "databricks.json").read_text())
+    config.write_text(json.dumps({**settings, "home": str(folder / "home"), **change}))
+    command = [sys.executable, "-m", "local.databricks", str(config)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_the_unmodified_airflow_provider_drives_it(lab: Lab, tmp_path: Path) -> None:
+    """In the other environment, and with the operators as a DAG uses them."""
+    works = lab.notebook("provider_works", "dbutils.notebook.exit(dbutils.widgets.get('day'))")
+    fails = lab.notebook("provider_fails", "raise LookupError('no such day')")
+    endless = lab.notebook("provider_endless", "import time", "time.sleep(3600)")
+    port = int(
+        lab.server.url.rpartition(":")[2]
+    )  # the provider takes https and 443 unless told apart from the host
+    environment = {
+        **os.environ,
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW_CONN_DATABRICKS_DEFAULT": json.dumps({
+            "conn_type": "databricks",
+            "schema": "http",
+            "host": "127.0.0.1",
+            "port": port,
+            "password": TOKEN,
+        }),
+    }
+    python = ROOT / ".venv/airflow/bin/python"
+    script = Path(__file__).with_name("provider_script.py")
+    ended = subprocess.run(
+        [str(python), str(script), works, fails, endless, WARM],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    said = json.loads(ended.stdout.splitlines()[-1])
+    assert said["notebook"] == "done"
+    assert "LookupError: no such day" in said["notebook_failure"]
+    assert said["run_now_output"] == "2026-01-01"
+    assert said["deferred"]["result_state"] == "FAILED"
+    assert "LookupError: no such day" in said["deferred_error"]
+    assert said["killed"] == "CANCELED"
+    assert "Invalid access token" in said["wrong_token"]
