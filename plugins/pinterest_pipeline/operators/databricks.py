@@ -155,7 +155,7 @@ class DatabricksStopStreamOperator(BaseOperator):
                 # What is committed stays committed, so this loses nothing.
                 self.log.warning("Run %s did not stop in %g s: cancelled.", self.run_id, self.grace_seconds)
                 self.hook.cancel_run(int(self.run_id))
-                return {**state, "result_state": "CANCELED"}
+                return {**state, "life_cycle_state": "TERMINATING", "result_state": "CANCELED"}
             if state["result_state"] not in {"SUCCESS", "CANCELED"}:
                 how = state["result_state"] or state["life_cycle_state"]
                 raise WaitFailed(

@@ -70,16 +70,19 @@ class PollingTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look until there is something to tell, then yield the one event."""
+        # The event is yielded when all connections are closed: nobody promises to come back after it.
         async with self.connect() as look:
-            while True:
-                seen = await look()
-                status = self._status(seen)
-                if status:
-                    event = {"status": status, "message": seen.message, "value": seen.value}
-                    yield TriggerEvent(event)  # type: ignore[no-untyped-call]
-                    return
-                self.log.info("%s", seen.message)
-                await asyncio.sleep(self.poll_interval)
+            event = await self._wait(look)
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def _wait(self, look: Callable[[], Awaitable[Look]]) -> dict[str, Any]:
+        while True:
+            seen = await look()
+            status = self._status(seen)
+            if status:
+                return {"status": status, "message": seen.message, "value": seen.value}
+            self.log.info("%s", seen.message)
+            await asyncio.sleep(self.poll_interval)
 
     def _status(self, seen: Look) -> str | None:
         if seen.done:

@@ -147,7 +147,7 @@ def test_stop_asks_and_waits(databricks: Any, s3: Any, bucket: str) -> None:
 
 def test_a_run_that_does_not_stop_is_cancelled(databricks: Any, s3: Any, bucket: str) -> None:
     event = {"status": "timeout", "message": "", "value": state("RUNNING")}
-    assert stop_operator(bucket).execute_complete({}, event)["result_state"] == "CANCELED"
+    assert stop_operator(bucket).execute_complete({}, event) == state("TERMINATING", "CANCELED")
     databricks.cancel_run.assert_called_once_with(42)
 
 

@@ -48,6 +48,12 @@ def script(*looks: Look, seconds: float = 60, poll_interval: float = 0) -> Scrip
 async def test_it_looks_until_there_is_something_to_tell(last: Look, status: str) -> None:
     trigger = script(Look("not yet"), Look("not yet"), last)
     assert await events(trigger) == [{"status": status, "message": last.message, "value": 1}]
+    assert trigger.opened == 1
+
+
+async def test_connections_are_closed_before_the_event_is_told() -> None:
+    trigger = script(Look("there", done=True))
+    await anext(trigger.run())  # as Airflow does, which never comes back for more
     assert (trigger.opened, trigger.closed) == (1, 1)
 
 
