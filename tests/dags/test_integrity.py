@@ -147,7 +147,7 @@ def test_schedules(dag_bag: Any) -> None:
 
 def test_switching_the_batch_on_runs_nothing_before_the_next_midnight(dag_bag: Any) -> None:
     serialized = DagSerialization.to_dict(dag_bag.dags["pinterest_daily_batch"])
-    first = DagSerialization.from_dict(serialized).next_dagrun_info(last_automated_run_info=None)
+    first: Any = DagSerialization.from_dict(serialized).next_dagrun_info(last_automated_run_info=None)
     assert first.run_after > datetime.now(UTC)
     assert first.run_after - datetime.now(UTC) <= timedelta(days=1)
     assert (first.run_after.hour, first.run_after.minute) == (0, 0)
