@@ -90,6 +90,7 @@ class Driver:
             "region": self._config.region,
             "driver_memory": self._config.driver_memory,
             "scratch": str(self._scratch),
+            "warm": self._name.startswith("warm"),
         }
         self._send({"settings": settings})
         await asyncio.shield(self._ready)

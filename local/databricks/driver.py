@@ -6,6 +6,7 @@ server is gone, however it went, the socket ends and so does the driver, and the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -85,6 +86,22 @@ class Driver:
             target=self._carry, args=(request,), name=f"carry-{request.run_id}", daemon=True
         ).start()
 
+    def watch(self) -> None:
+        """Ends this process when the JVM has ended: it is of no use without, and a new one is."""
+        status = self._shared.spark.sparkContext._gateway.proc.wait()
+        self._give_up(
+            f"Spark's JVM ended (status {status}) while this run was on it. See the workspace's log."
+        )
+
+    def _give_up(self, message: str) -> None:
+        self._channel.send("broken", message=message)
+        os._exit(1)
+
+    def warm_up(self) -> None:
+        """Makes the first notebooks quick; one that comes meanwhile runs beside it."""
+        with contextlib.suppress(Exception):  # it is only for speed
+            session.warm_up(self._shared.spark.newSession(), Path(self._settings.scratch))
+
     def cancel(self, run_id: int) -> None:
         with self._lock:
             run = self._runs.get(run_id)
@@ -112,8 +129,11 @@ class Driver:
         with self._lock:
             self._runs.pop(request.run_id, None)
             if not self._runs:
-                self._shared.spark.catalog.clearCache()
+                with contextlib.suppress(Exception):  # nothing to clear once Spark is gone
+                    self._shared.spark.catalog.clearCache()
         self._channel.send("finished", run_id=request.run_id, outcome=execution.as_json(outcome))
+        if self._shared.spark.sparkContext._jsc is None:
+            self._give_up(f"The notebook {request.path} stopped Spark; the driver is started anew.")
 
 
 def _prepare(spark: SparkSession) -> None:
@@ -141,6 +161,9 @@ def main() -> None:
         channel.send("broken", message=f"Spark did not start: {error}")
         sys.exit(1)
     channel.send("ready")
+    threading.Thread(target=driver.watch, name="watch", daemon=True).start()
+    if settings.warm:
+        threading.Thread(target=driver.warm_up, name="warm-up", daemon=True).start()
     for message in messages:
         if message["do"] == "run":
             driver.run(Request(**message["request"]))

@@ -53,7 +53,7 @@ task = {
     "existing_cluster_id": CLUSTER,
     "notebook_task": {"notebook_path": WORKS, "base_parameters": {"day": "never"}},
 }
-hook = DatabricksHook()
+hook: Any = DatabricksHook()
 job_id = DatabricksCreateJobsOperator(task_id="create", name="made by Airflow", tasks=[task]).execute({})
 again = DatabricksCreateJobsOperator(task_id="create", name="made by Airflow", tasks=[task]).execute({})
 assert again == job_id, "a second create resets the job of that name"
@@ -69,7 +69,7 @@ output = hook.get_run_output(hook.get_run(run_now.run_id)["tasks"][0]["run_id"])
 SAID["run_now_output"] = output["notebook_output"]["result"]
 
 
-async def event_of(trigger: DatabricksExecutionTrigger) -> Any:
+async def event_of(trigger: Any) -> Any:
     async for event in trigger.run():
         return event.payload
 
@@ -82,7 +82,7 @@ except TaskDeferred as deferred:
     SAID["deferred"] = json.loads(payload["run_state"])
     SAID["deferred_error"] = json.dumps(payload["errors"])
 
-submit = DatabricksSubmitRunOperator(
+submit: Any = DatabricksSubmitRunOperator(
     task_id="submit",
     tasks=[{"task_key": "main", "notebook_task": {"notebook_path": ENDLESS}, "existing_cluster_id": CLUSTER}],
     wait_for_termination=False,

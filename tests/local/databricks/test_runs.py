@@ -434,22 +434,41 @@ def test_the_page_of_a_run_shows_what_it_printed_as_text(lab: Lab) -> None:
     assert "<script>" not in page
 
 
-def test_a_driver_that_is_killed_fails_its_runs_and_the_next_run_works(lab: Lab) -> None:
+@pytest.mark.parametrize(
+    ("process", "message"),
+    [
+        (
+            "os.getpid()",
+            "The Spark driver died (killed by SIGKILL) while this run was on it. See the workspace's log.",
+        ),
+        (
+            "sc._gateway.proc.pid",
+            "Spark's JVM ended (status -9) while this run was on it. See the workspace's log.",
+        ),
+    ],
+    ids=["python", "jvm"],
+)
+def test_a_driver_that_is_killed_fails_its_runs_and_the_next_run_works(
+    lab: Lab, process: str, message: str
+) -> None:
     lab.run(lab.notebook("keep", "spark.range(3).write.mode('overwrite').saveAsTable('kept')"))
-    path = lab.notebook("victim", "import os", "print('pid', os.getpid(), flush=True)", SLEEPING)
+    path = lab.notebook("victim", f"import os\nprint('pid', {process}, flush=True)", SLEEPING)
     run_id = lab.start(path)
     printed = lab.wait(lambda: "busy" in lab.printed_by(run_id) and lab.printed_by(run_id), "the pid")
     os.kill(int(printed.split()[1]), signal.SIGKILL)
     failed = lab.ended(run_id)
-    assert failed.state == "FAILED"
-    assert (
-        failed.error
-        == "The Spark driver died (killed by SIGKILL) while this run was on it. See the workspace's log."
-    )
+    assert (failed.state, failed.error) == ("FAILED", message)
     assert lab.client.clusters.get(WARM).state.value == "PENDING"
     again = lab.run(lab.notebook("again", "dbutils.notebook.exit(spark.table('kept').count())"))
     assert again.result == "3"
     assert lab.client.clusters.get(WARM).state.value == "RUNNING"
+
+
+def test_a_notebook_that_stops_spark_costs_the_others_nothing_but_a_new_driver(lab: Lab) -> None:
+    stopped = lab.run(lab.notebook("stops", "spark.stop()"))
+    assert stopped.state == "SUCCESS"
+    lab.wait(lambda: lab.client.clusters.get(WARM).state.value == "PENDING", "the driver to end")
+    assert lab.run(lab.notebook("after", "dbutils.notebook.exit(spark.range(2).count())")).result == "2"
 
 
 def test_the_workspace_keeps_what_it_is_given(lab: Lab) -> None:

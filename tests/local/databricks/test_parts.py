@@ -1,0 +1,236 @@
+"""The parts of the workspace that need no driver: widgets, mounts, output, the tree, secrets, imports."""
+
+import io
+import stat
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from local.databricks.errors import ApiError
+from local.databricks.execution import describe
+from local.databricks.modules import Modules
+from local.databricks.mounts import MountError, MountTable
+from local.databricks.output import Redactor, Router, RunLog
+from local.databricks.secret_scopes import SecretScopes
+from local.databricks.utilities import InputWidgetNotDefined, Widgets
+from local.databricks.workspace import Workspace, normalise
+
+
+def test_what_a_run_was_given_wins_over_the_defaults_of_widgets() -> None:
+    widgets = Widgets({"day": "2026-01-01", "extra": "kept"})
+    widgets.text("day", "today")
+    widgets.dropdown("mode", "fast", ["fast", "slow"])
+    widgets.combobox("free", "anything", ["a"])
+    widgets.multiselect("many", "a", ["a", "b"])
+    assert widgets.get("day") == "2026-01-01"
+    assert widgets.get("extra") == "kept"
+    expected = {"day": "2026-01-01", "mode": "fast", "free": "anything", "many": "a", "extra": "kept"}
+    assert widgets.getAll() == expected
+
+
+def test_a_widget_that_nobody_set_is_an_error() -> None:
+    widgets = Widgets({"given": "1"})
+    widgets.text("declared", "2")
+    widgets.remove("declared")
+    with pytest.raises(InputWidgetNotDefined, match="No input widget named declared is defined"):
+        widgets.get("declared")
+    widgets.removeAll()
+    with pytest.raises(InputWidgetNotDefined):
+        widgets.get("given")
+    with pytest.raises(ValueError, match="not one of"):
+        widgets.dropdown("mode", "medium", ["fast", "slow"])
+
+
+@pytest.mark.parametrize(
+    ("source", "url"),
+    [
+        ("s3a://bucket", "s3a://bucket/"),
+        ("s3://bucket/topics/", "s3a://bucket/topics/"),
+        ("s3n://KEY:SE%2FCRET@bucket", "s3a://bucket/"),
+    ],
+)
+def test_mounts_are_kept_in_a_file(tmp_path: Path, source: str, url: str) -> None:
+    table = MountTable(tmp_path / "mounts.json")
+    assert table.add("/mnt/x/", source) == ("/mnt/x", url)
+    assert MountTable(tmp_path / "mounts.json").read() == {"/mnt/x": url}
+    assert "CRET" not in (tmp_path / "mounts.json").read_text()
+    assert table.remove("dbfs:/mnt/x") == "/mnt/x"
+    assert table.read() == {}
+
+
+@pytest.mark.parametrize(
+    ("point", "source", "message"),
+    [
+        ("/mnt/x", "gs://bucket", "Only S3"),
+        ("/mnt/x", "s3a://KEY:SECRET@", "Only S3"),
+        ("/", "s3a://bucket", "below /"),
+        ("/mnt/../x", "s3a://bucket", "below /"),
+    ],
+)
+def test_a_mount_that_cannot_be_is_refused_without_its_keys(
+    tmp_path: Path, point: str, source: str, message: str
+) -> None:
+    with pytest.raises(MountError, match=message) as refused:
+        MountTable(tmp_path / "mounts.json").add(point, source)
+    assert "SECRET" not in str(refused.value)
+
+
+def test_output_goes_to_the_run_of_its_thread_without_secrets(tmp_path: Path) -> None:
+    redact = Redactor()
+    redact.add("hush-hush")
+    redact.add("no")  # too short to be hidden without spoiling everything else
+    driver = io.StringIO()
+    router = Router(driver, redact)
+    logs = {name: RunLog(tmp_path / name, redact) for name in ("a", "b")}
+    both_claimed = threading.Barrier(2)
+
+    def work(name: str) -> None:
+        router.claim(logs[name])
+        both_claimed.wait()
+        router.write(f"{name} says hush-hush, no more\n")
+        both_claimed.wait()
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in logs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    router.write("two runs: whose is hush-hush?\n")
+    router.release(logs["b"])
+    router.write("one run: its callback\n")
+    router.release(logs["a"])
+    router.write("none\n")
+    assert (tmp_path / "a").read_text() == "a says [REDACTED], no more\none run: its callback\n"
+    assert (tmp_path / "b").read_text() == "b says [REDACTED], no more\n"
+    assert driver.getvalue() == "two runs: whose is [REDACTED]?\nnone\n"
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600
+
+
+def test_a_log_is_cut_when_it_gets_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("local.databricks.output._LARGEST", 10)
+    log = RunLog(tmp_path / "log", Redactor())
+    for _ in range(5):
+        log.write("12345678")
+    assert (tmp_path / "log").read_text() == "1234567812345678\n*** output is cut here ***\n"
+
+
+def test_the_causes_of_an_error_are_told_too(tmp_path: Path) -> None:
+    def failing() -> None:
+        try:
+            raise KeyError("first")
+        except KeyError as error:
+            raise RuntimeError("second") from error
+
+    try:
+        failing()
+    except RuntimeError as error:
+        message, trace = describe(error, tmp_path)
+    assert message == "RuntimeError: second"
+    assert "KeyError: 'first'" in trace
+    assert "The above exception was the direct cause" in trace
+
+
+@pytest.mark.parametrize("path", ["relative", "/a/../b", "/..", ""])
+def test_a_path_that_climbs_out_is_refused(path: str) -> None:
+    with pytest.raises(ApiError, match="must be absolute"):
+        normalise(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"), [("/Workspace/Shared/x", "/Shared/x"), ("//Shared//x/", "/Shared/x"), ("/", "/")]
+)
+def test_one_object_has_one_path(path: str, expected: str) -> None:
+    assert normalise(path) == expected
+
+
+def test_imports_by_format(tmp_path: Path) -> None:
+    tree = Workspace(tmp_path)
+    header = b"# Databricks notebook source\n"
+
+    def write(path: str, content: bytes, format_: str, language: str | None = None) -> tuple[str, object]:
+        entry = tree.write(path, content, format_=format_, language=language, overwrite=False)
+        return entry.path, entry.as_dict()["object_type"]
+
+    assert write("/Shared/a.py", header, "AUTO") == ("/Shared/a", "NOTEBOOK")
+    assert write("/Shared/b.py", b"x = 1", "AUTO") == ("/Shared/b.py", "FILE")
+    assert write("/Shared/c", b"x = 1", "SOURCE", "PYTHON") == ("/Shared/c", "NOTEBOOK")
+    assert tree.get("/Shared/c").file.read_bytes() == header + b"x = 1"
+    assert write("/Shared/d.sql", b"-- Databricks notebook source\nSELECT 1", "AUTO") == (
+        "/Shared/d",
+        "NOTEBOOK",
+    )
+    assert [entry.path for entry in tree.list("/Shared")] == [
+        f"/Shared/{name}" for name in ("a", "b.py", "c", "d")
+    ]
+    with pytest.raises(ApiError, match="already exists"):
+        write("/Shared/a.py", header, "AUTO")
+    with pytest.raises(ApiError, match="parent folder"):
+        write("/Shared/none/a.py", header, "AUTO")
+    with pytest.raises(ApiError, match="is a folder"):
+        write("/Shared", b"", "AUTO")
+    with pytest.raises(ApiError, match="language must be one of"):
+        write("/Shared/e", b"", "SOURCE")
+    with pytest.raises(ApiError, match="not supported"):
+        write("/Shared/e", b"", "DBC")
+
+
+def test_a_file_takes_the_place_of_a_notebook_of_its_name(tmp_path: Path) -> None:
+    tree = Workspace(tmp_path)
+    tree.write("/Shared/x", b"1", format_="SOURCE", language="PYTHON", overwrite=False)
+    tree.write("/Shared/x", b"2", format_="SOURCE", language="SQL", overwrite=True)
+    tree.write("/Shared/x", b"3", format_="RAW", language=None, overwrite=True)
+    assert [(entry.path, entry.language) for entry in tree.list("/Shared")] == [("/Shared/x", None)]
+
+
+def test_secrets_are_kept_and_refused_as_on_databricks(tmp_path: Path) -> None:
+    scopes = SecretScopes(tmp_path / "secrets.db")
+    scopes.create_scope("aws")
+    scopes.put("aws", "key", b"\x00binary")
+    assert SecretScopes(tmp_path / "secrets.db").get("aws", "key") == b"\x00binary"
+    assert stat.S_IMODE((tmp_path / "secrets.db").stat().st_mode) == 0o600
+    refusals: list[tuple[Callable[[], object], str]] = [
+        (lambda: scopes.create_scope("aws"), "Scope aws already exists!"),
+        (lambda: scopes.create_scope("a b"), "A scope name has"),
+        (lambda: scopes.put("none", "key", b""), "Scope none does not exist!"),
+        (lambda: scopes.put("aws", "key", b"x" * (128 * 1024 + 1)), "at most 131072 bytes"),
+        (lambda: scopes.delete("aws", "none"), "Secret does not exist with scope: aws and key: none"),
+    ]
+    for call, message in refusals:
+        with pytest.raises(ApiError) as refused:
+            call()
+        assert message in refused.value.message
+    scopes.delete_scope("aws")
+    assert scopes.scopes() == []
+
+
+def test_modules_are_kept_between_runs_until_they_change(tmp_path: Path) -> None:
+    folder = tmp_path / "pipeline"
+    (folder / "lab_only_package").mkdir(parents=True)
+    (folder / "lab_only_package" / "__init__.py").write_text("")
+    module = folder / "lab_only_package" / "inner.py"
+    module.write_text("VALUE = 1")
+    modules = Modules(tmp_path)
+
+    def load() -> object:
+        __import__("lab_only_package.inner")
+        return sys.modules["lab_only_package.inner"]
+
+    before = list(sys.path)
+    modules.enter(folder)
+    first = load()
+    modules.enter(folder)  # beside the first, and unchanged
+    assert load() is first
+    module.write_text("VALUE = 1000")
+    modules.enter(folder)
+    second = load()
+    assert second is not first
+    assert vars(second)["VALUE"] == 1000
+    for _ in range(3):
+        modules.leave(folder)
+    assert sys.path == before
+    modules.enter(tmp_path / "other")
+    assert "lab_only_package.inner" not in sys.modules
+    modules.leave(tmp_path / "other")
