@@ -138,7 +138,7 @@ class NotebookRun:
 
     def _await_streams(self) -> None:
         """A run is not over while its streams are; a stream that fails fails the run."""
-        while active := self._spark.streams.active:
+        while self._spark.sparkContext._jsc is not None and (active := self._spark.streams.active):
             for query in active:
                 query.awaitTermination(1)
 
