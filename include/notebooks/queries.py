@@ -27,13 +27,14 @@ print(json.dumps(counts, indent=2))
 # COMMAND ----------
 
 found = answers.ask(spark, lake, source)
-answers.write(spark, lake, found)
+changed = answers.write(spark, lake, found)
+print("changed: " + (", ".join(changed) or "nothing"))
 
 # COMMAND ----------
 
-for name, answer in found.items():
-    print(answers.ANSWERS[name][0])
-    display(answer)
+for answer in found.values():
+    print(answer.table)
+    display(answer.frame(spark))
 
 # COMMAND ----------
 

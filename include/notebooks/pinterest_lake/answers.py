@@ -6,14 +6,17 @@ import datetime as dt
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from pinterest_lake import questions
 from pinterest_lake.lake import Lake
 from pinterest_lake.ledger import COMMITTED, PLANNED, Counts, Ledger, LedgerError, run_entry
-from pinterest_lake.schemas import STREAMS, TABLES, TOPICS, Source, clean_columns
+from pinterest_lake.schemas import STREAMS, TABLES, TOPICS, Source, clean_columns, flags_of
 from pinterest_lake.tables import QUARANTINE_TABLE, kept
 
 ANSWERS: dict[str, tuple[str, Callable[[DataFrame], DataFrame]]] = {
@@ -33,6 +36,8 @@ ANSWERS: dict[str, tuple[str, Callable[[DataFrame], DataFrame]]] = {
 }
 """Name in the published object → name of the table, and the function of the posts (q6: of the users)."""
 
+_WRITERS = 4
+
 
 def source_named(name: str) -> Source:
     """``batch`` or ``stream``. Raises ValueError for anything else."""
@@ -42,30 +47,52 @@ def source_named(name: str) -> Source:
     raise ValueError(f"widget 'source' is {name!r}; it must be 'batch' or 'stream'")
 
 
-def ask(spark: SparkSession, lake: Lake, source: Source) -> dict[str, DataFrame]:
-    """The answers by their name in the published object, each a small frame that is already computed."""
+@dataclass(frozen=True)
+class Answer:
+    """One answer: the table it belongs to, its columns, and its rows in their order."""
+
+    table: str
+    schema: StructType
+    rows: list[Row]
+
+    def frame(self, spark: SparkSession) -> DataFrame:
+        """The answer as a frame of one partition, so that it keeps its order."""
+        return spark.createDataFrame(self.rows, self.schema).coalesce(1)
+
+
+def ask(spark: SparkSession, lake: Lake, source: Source) -> dict[str, Answer]:
+    """The answers by their name in the published object."""
     clean = {
         table: spark.table(lake.table(lake.clean(table, source))).select(*clean_columns(table))
         for table in TABLES
     }
     with kept(questions.posts(clean["pin"], clean["geo"], clean["user"])) as posts:
-        return {
-            name: _computed(spark, function(clean["user"] if name == "q6" else posts))
-            for name, (_, function) in ANSWERS.items()
-        }
+        result = {}
+        for name, (table, function) in ANSWERS.items():
+            answer = function(clean["user"] if name == "q6" else posts)
+            result[name] = Answer(table, answer.schema, answer.collect())
+        return result
 
 
-def write(spark: SparkSession, lake: Lake, answers: dict[str, DataFrame]) -> None:
-    """Puts the answers in the place of those that were there, each table in one commit."""
+def write(spark: SparkSession, lake: Lake, answers: dict[str, Answer]) -> list[str]:
+    """Puts answers in the place of those that were there; gives the tables that have changed.
 
-    def store(name: str) -> None:
-        table, _ = ANSWERS[name]
-        answers[name].coalesce(1).write.format("delta").mode("overwrite").option(
-            "overwriteSchema", "true"
-        ).saveAsTable(lake.table(table))
+    Each table is replaced in one commit; one whose rows are the same is left alone.
+    """
+    with ThreadPoolExecutor(max_workers=_WRITERS) as pool:
+        changed = pool.map(lambda answer: _write(spark, lake.table(answer.table), answer), answers.values())
+        return [answer.table for answer, new in zip(answers.values(), changed, strict=True) if new]
 
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        list(pool.map(store, ANSWERS))
+
+def _write(spark: SparkSession, table: str, answer: Answer) -> bool:
+    if spark.catalog.tableExists(table):
+        there = spark.table(table)
+        if there.columns == answer.schema.names and there.collect() == answer.rows:
+            return False
+    answer.frame(spark).write.format("delta").mode("overwrite").option("overwriteSchema", "true").saveAsTable(
+        table
+    )
+    return True
 
 
 def ledger(spark: SparkSession, lake: Lake, source: Source) -> dict[str, dict[str, Any]]:
@@ -74,52 +101,49 @@ def ledger(spark: SparkSession, lake: Lake, source: Source) -> dict[str, dict[st
     The total of what was read and superseded comes from the ledger, clean and quarantined from the rows of the
     tables themselves: so the equation holds only when nothing was lost or taken twice.
     """
+    held: dict[str, dict[str, int]] = {}
+    groups = spark.table(lake.table(QUARANTINE_TABLE)).groupBy("table", "reason").count().orderBy("reason")
+    for row in groups.collect():
+        held.setdefault(row["table"], {})[row["reason"]] = row["count"]
     result: dict[str, dict[str, Any]] = {"run": {}, "total": {}}
     for table in TABLES:
         name = lake.clean(table, source)
         run, total = Ledger(spark, lake, name).counts(COMMITTED if source is TOPICS else PLANNED)
-        found = _found(spark, lake, table, name, total)
-        _check(name, total, found)
+        found = _found(table, spark.table(lake.table(name)), held.get(name, {}), total)
+        _check(table, name, total, found)
         result["run"][table] = run_entry(table, run)
         result["total"][table] = run_entry(table, found)
     return result
 
 
-def published(lake: Lake, answers: dict[str, DataFrame], counts: dict[str, Any]) -> str:
+def published(lake: Lake, answers: dict[str, Answer], counts: dict[str, Any]) -> str:
     """The object that is published, as JSON."""
     return json.dumps(
         {
             "run_id": lake.run_id,
             "generated_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "ledger": counts,
-            "answers": {name: [row.asDict() for row in frame.collect()] for name, frame in answers.items()},
+            "answers": {name: [row.asDict() for row in answer.rows] for name, answer in answers.items()},
         },
         ensure_ascii=False,
     )
 
 
-def _computed(spark: SparkSession, answer: DataFrame) -> DataFrame:
-    rows: list[Row] = answer.collect()
-    return spark.createDataFrame(rows, answer.schema)
-
-
-def _found(spark: SparkSession, lake: Lake, table: str, name: str, counted: Counts) -> Counts:
+def _found(table: str, rows: DataFrame, held: dict[str, int], counted: Counts) -> Counts:
     """What the tables hold, beside what only the ledger knows."""
-    rows = spark.table(lake.table(name))
-    held = spark.table(lake.table(QUARANTINE_TABLE)).where(f"`table` = '{name}'").groupBy("reason").count()
-    by_reason = {row["reason"]: row["count"] for row in held.orderBy("reason").collect()}
-    unparsable = rows.where("follower_count_unparsable").count() if table == "pin" else 0
+    flags = [F.coalesce(F.sum(F.col(name).cast("int")), F.lit(0)) for name in flags_of(table)]
+    clean, *flagged = rows.agg(F.count("*"), *flags).collect()[0]
     return Counts(
         read=counted.read,
-        clean=rows.count(),
+        clean=clean,
         superseded=counted.superseded + counted.replaced,
-        quarantined=sum(by_reason.values()),
-        unparsable=unparsable,
-        by_reason=by_reason,
+        quarantined=sum(held.values()),
+        unparsable=sum(flagged),
+        by_reason=held,
     )
 
 
-def _check(name: str, counted: Counts, found: Counts) -> None:
+def _check(table: str, name: str, counted: Counts, found: Counts) -> None:
     expected = counted.clean - counted.replaced
     accounted = found.clean + found.superseded + found.quarantined
     if found.read == accounted and found.clean == expected and found.quarantined == counted.quarantined:
@@ -128,5 +152,5 @@ def _check(name: str, counted: Counts, found: Counts) -> None:
         f"The ledger of {name} does not balance: {found.read} records were read, but {accounted} are accounted "
         f"for ({found.clean} clean rows, {found.superseded} superseded, {found.quarantined} in quarantine; "
         f"the ledger expects {expected} rows and {counted.quarantined} in quarantine). Records were lost or "
-        f"rows changed by hand. Nothing is published. Run clean_{name} with full_refresh=true to rebuild {name}."
+        f"rows changed by hand. Nothing is published. Run clean_{table} with full_refresh=true to rebuild {name}."
     )

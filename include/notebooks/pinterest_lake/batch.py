@@ -6,17 +6,19 @@ in the same rows and the same counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from pinterest_lake import objects, reading
-from pinterest_lake.intake import Intake
+from pinterest_lake.intake import Intake, Weighed
 from pinterest_lake.lake import Lake
-from pinterest_lake.ledger import INCREMENT, REFRESH, Counts, State, Step
-from pinterest_lake.objects import Lister, Progress, Range, SinkObject, Take
+from pinterest_lake.ledger import INCREMENT, REFRESH, Counts, Ledger, Step
+from pinterest_lake.objects import Lister, Progress, Range, SinkObject, StorageError, Take
 from pinterest_lake.schemas import TOPICS
-from pinterest_lake.tables import create_shared_tables, kept
+from pinterest_lake.tables import create_clean_table, create_shared_tables, kept
 
 
 def take_in(
@@ -28,60 +30,88 @@ def take_in(
     Raises StorageError when the objects cannot be listed.
     """
     create_shared_tables(spark, lake)
-    intake = Intake(spark, lake, table, TOPICS)
-    state = intake.ledger.state()
-    if state.pending is not None:
-        _finish(intake, lister, state, state.pending)
-        state = intake.ledger.state()
-    _advance(intake, lister, state, refresh=full_refresh)
-    return intake.ledger.counts()
+    create_clean_table(spark, lake, table, TOPICS)
+    batch = Batch(Intake(spark, lake, table, TOPICS), Ledger(spark, lake, table), lister)
+    batch.finish_pending()
+    batch.advance(refresh=full_refresh)
+    return batch.ledger.counts()
 
 
-def _advance(intake: Intake, lister: Lister, state: State, *, refresh: bool) -> None:
-    """Plans and takes one step over everything that is new."""
-    progress = {} if refresh else objects.load_progress(state.progress)
-    found = _find(intake, lister, progress)
-    if found or refresh:
-        kind = REFRESH if refresh else INCREMENT
-        _step(intake, found, progress, interval=state.interval + 1, kind=kind)
+@dataclass(frozen=True)
+class Batch:
+    """The steps of one table."""
 
+    intake: Intake
+    ledger: Ledger
+    lister: Lister
 
-def _finish(intake: Intake, lister: Lister, state: State, plan: Step) -> None:
-    """Carries out a step that an earlier run has planned and not ended: the same offsets, whatever came since."""
-    progress = {} if plan.kind == REFRESH else objects.load_progress(state.progress)
-    wanted = {int(partition): [(a, b) for a, b in ranges] for partition, ranges in plan.taken.items()}
-    last = {partition: max(end for _, end in ranges) for partition, ranges in wanted.items()}
-    found = [item for item in _find(intake, lister, progress) if item.first < last.get(item.partition, 0)]
-    _step(intake, found, progress, interval=plan.interval, kind=plan.kind, plan=plan, wanted=wanted)
+    def advance(self, *, refresh: bool) -> None:
+        """Plans and takes one step over everything that is new, or over everything there is."""
+        state = self.ledger.state()
+        progress = {} if refresh else objects.load_progress(state.progress)
+        found = self._find(progress)
+        if not found and not refresh:
+            return
+        with (
+            self._read(found, progress, None) as (records, takes, lengths),
+            kept(self.intake.judged(records, refresh=refresh)) as verdicts,
+        ):
+            weighed = self.intake.weigh(records, verdicts)
+            plan = Step(
+                interval=state.interval + 1,
+                kind=REFRESH if refresh else INCREMENT,
+                counts=weighed.counts,
+                taken=_taken(takes),
+                progress=_after(progress, found, lengths),
+            )
+            self.ledger.plan(plan)
+            self._carry_out(plan, records, weighed)
 
+    def finish_pending(self) -> None:
+        """Carries out a step that an earlier run has planned and not ended: the same offsets, whatever came since."""
+        state = self.ledger.state()
+        plan = state.pending
+        if plan is None:
+            return
+        refresh = plan.kind == REFRESH
+        progress = {} if refresh else objects.load_progress(state.progress)
+        wanted = {int(partition): [(a, b) for a, b in ranges] for partition, ranges in plan.taken.items()}
+        last = {partition: max(end for _, end in ranges) for partition, ranges in wanted.items()}
+        found = [item for item in self._find(progress) if item.first < last.get(item.partition, 0)]
+        with self._read(found, progress, wanted) as (records, takes, _):
+            again = _taken(takes)
+            if again != {partition: [tuple(r) for r in ranges] for partition, ranges in plan.taken.items()}:
+                raise StorageError(
+                    f"{self.intake.name}: an earlier run had begun to read {plan.taken}, but the bucket now holds "
+                    f"only {again} of it. Put the objects back, or run with full_refresh=true."
+                )
+            with kept(self.intake.judged(records, refresh=refresh)) as verdicts:
+                self._carry_out(plan, records, self.intake.weigh(records, verdicts))
 
-def _find(intake: Intake, lister: Lister, progress: Progress) -> list[SinkObject]:
-    topic = intake.lake.feed(intake.table, TOPICS)
-    return objects.candidates(objects.find(lister, topic, progress), progress)
+    def _carry_out(self, plan: Step, records: DataFrame, weighed: Weighed) -> None:
+        refresh = plan.kind == REFRESH
+        if plan.counts.read or refresh:
+            writer = self.ledger.identity()
+            self.intake.write(records, weighed, writer=writer, interval=plan.interval, refresh=refresh)
+        self.ledger.commit(plan)
 
+    def _find(self, progress: Progress) -> list[SinkObject]:
+        topic = self.intake.lake.feed(self.intake.table, TOPICS)
+        return objects.candidates(objects.find(self.lister, topic, progress), progress)
 
-def _step(
-    intake: Intake,
-    found: Sequence[SinkObject],
-    progress: Progress,
-    *,
-    interval: int,
-    kind: str,
-    plan: Step | None = None,
-    wanted: Mapping[int, Sequence[Range]] | None = None,
-) -> None:
-    read = intake.records(reading.lines(reading.read_objects(intake.spark, [item.path for item in found])))
-    with kept(read) as read:
-        lengths = reading.lengths(read)
-        takes = objects.assign(lengths, progress, wanted)
-        records = reading.take(read, takes, lengths)
-        with kept(intake.judged(records, refresh=kind == REFRESH)) as verdicts:
-            weighed = intake.weigh(records, verdicts)
-            if plan is None:
-                plan = Step(interval, kind, weighed.counts, _taken(takes), _after(progress, found, lengths))
-                intake.ledger.plan(plan)
-            intake.write(records, weighed, plan)
-            intake.ledger.commit(plan)
+    @contextmanager
+    def _read(
+        self,
+        found: Sequence[SinkObject],
+        progress: Progress,
+        wanted: Mapping[int, Sequence[Range]] | None,
+    ) -> Iterator[tuple[DataFrame, list[Take], dict[tuple[int, int], int]]]:
+        """The records to take of the objects, what is taken of which, and the lines of each."""
+        files = reading.read_objects(self.intake.spark, [item.path for item in found])
+        with kept(self.intake.records(reading.lines(files))) as read:
+            lengths = reading.lengths(read)
+            takes = objects.assign(lengths, progress, wanted)
+            yield reading.take(read, takes, lengths), takes, lengths
 
 
 def _taken(takes: Sequence[Take]) -> dict[str, list[Range]]:

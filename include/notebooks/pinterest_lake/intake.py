@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from pinterest_lake import tables
 from pinterest_lake.cleaning import clean
 from pinterest_lake.lake import Lake
-from pinterest_lake.ledger import REFRESH, Counts, Ledger, Step
+from pinterest_lake.ledger import Counts
 from pinterest_lake.merging import WRITTEN, Verdict, chosen, judge
 from pinterest_lake.quality import classify
 from pinterest_lake.schemas import RECORDS, Source, columns_of, flags_of
@@ -25,6 +25,11 @@ class Weighed:
     verdicts: DataFrame
     written: int
 
+    @property
+    def left(self) -> int:
+        """Readable records that are not written: older ones, and those that are rows already."""
+        return self.counts.read - self.counts.quarantined - self.written
+
 
 class Intake:
     """Takes records of one kind into their clean table and the quarantine."""
@@ -34,8 +39,8 @@ class Intake:
         self.lake = lake
         self.table = table
         self.source = source
-        self.target = tables.create_clean_table(spark, lake, table, source)
-        self.ledger = Ledger(spark, lake, lake.clean(table, source))
+        self.name = lake.clean(table, source)
+        self.target = lake.table(self.name)
 
     def records(self, lines: DataFrame) -> DataFrame:
         """Reads lines (position, ``raw``): adds ``reason`` and the clean columns; ``raw`` stays where unreadable."""
@@ -72,27 +77,37 @@ class Intake:
         )
         return Weighed(counts, verdicts, sum_of(*WRITTEN))
 
-    def write(self, records: DataFrame, weighed: Weighed, step: Step) -> None:
-        """Writes what a planned step says. Repeating it, whole or after a crash, changes nothing."""
-        refresh = step.kind == REFRESH
+    def write(
+        self,
+        records: DataFrame,
+        weighed: Weighed,
+        *,
+        writer: str = "",
+        interval: int = 0,
+        refresh: bool = False,
+    ) -> None:
+        """Writes records. Repeating it, whole or after a crash, changes nothing.
+
+        What ``writer`` has appended as ``interval`` is not appended again, whoever else tries at the same time;
+        without a writer nothing is appended: rows are merged.
+        """
         if refresh or weighed.counts.quarantined:
             held = self._quarantined(records)
             store = tables.replace_quarantine if refresh else tables.append_quarantine
-            store(self.lake, held, self.lake.clean(self.table, self.source))
+            store(self.lake, held, self.name)
         readable = records.where(F.col("reason").isNull())
-        left = weighed.counts.read - weighed.counts.quarantined - weighed.written
-        rows = chosen(readable, weighed.verdicts, self.source, written=weighed.written, left=left)
+        rows = chosen(readable, weighed.verdicts, self.source, written=weighed.written, left=weighed.left)
         rows = rows.withColumn("_ingested_at", _now()).select(*columns_of(self.table, self.source).names)
         if refresh:
             tables.replace_rows(self.target, rows)
-        elif weighed.counts.replaced:
+        elif weighed.counts.replaced or (weighed.written and not writer):
             tables.merge_newest(self.target, rows, self.source)
         elif weighed.written:
-            tables.append_new(self.target, rows, self.ledger.identity(), step.interval)
+            tables.append_new(self.target, rows, writer, interval)
 
     def _quarantined(self, records: DataFrame) -> DataFrame:
         return records.where(F.col("reason").isNotNull()).select(
-            F.lit(self.lake.clean(self.table, self.source)).alias("table"),
+            F.lit(self.name).alias("table"),
             F.lit(self.lake.feed(self.table, self.source)).alias("source"),
             F.col(self.source.shard).cast("string").alias("shard"),
             F.col(self.source.place).cast("string").alias("position"),

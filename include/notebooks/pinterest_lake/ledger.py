@@ -12,7 +12,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from pyspark.sql import Row, SparkSession
@@ -50,6 +51,10 @@ class Counts:
             by_reason={name: self.by_reason.get(name, 0) + other.by_reason.get(name, 0) for name in reasons},
         )
 
+    def standing(self) -> Counts:
+        """The same, as the tables stand after all steps: a row that was replaced is superseded."""
+        return replace(self, clean=self.clean - self.replaced, superseded=self.superseded + self.replaced)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -60,6 +65,7 @@ class Step:
     counts: Counts
     taken: Mapping[str, Any]
     progress: Mapping[str, Any]
+    run_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class State:
 
 
 class Ledger:
-    """The ledger of one clean table."""
+    """The ledger of one clean table. Its rows are read once; what is written after is remembered."""
 
     def __init__(self, spark: SparkSession, lake: Lake, table: str) -> None:
         self._spark = spark
@@ -81,16 +87,23 @@ class Ledger:
         self._name = lake.table(LEDGER_TABLE)
 
     def state(self) -> State:
-        """Reads where the table stands."""
-        rows = (
-            self._rows().orderBy(F.col("interval").desc(), F.col("event")).limit(3).collect()
-        )  # "committed" sorts before "planned"
-        done = next((row for row in rows if row["event"] == COMMITTED), None)
-        last = rows[0] if rows else None
-        pending = _step(last) if last and last["event"] == PLANNED else None
-        if done is None:
-            return State(0, {}, pending)
-        return State(done["interval"], json.loads(done["progress"]), pending)
+        """Where the table stands."""
+        last = {
+            event: max(self._steps(event), key=lambda step: step.interval, default=None)
+            for event in (COMMITTED, PLANNED)
+        }
+        done, planned = last[COMMITTED], last[PLANNED]
+        interval = done.interval if done else 0
+        pending = planned if planned and planned.interval > interval else None
+        return State(interval, done.progress if done else {}, pending)
+
+    def counts(self, event: str = COMMITTED) -> tuple[Counts, Counts]:
+        """The counts of this run, and of all runs since the last refresh."""
+        steps = self._steps(event)
+        start = max((step.interval for step in steps if step.kind == REFRESH), default=0)
+        current = [step for step in steps if step.interval >= start]
+        mine = [step.counts for step in current if step.run_id == self._lake.run_id]
+        return sum(mine, Counts()), sum((step.counts for step in current), Counts())
 
     def plan(self, step: Step) -> None:
         """Writes down what the step will do. A step that was planned before is left as it was."""
@@ -100,45 +113,54 @@ class Ledger:
         """Writes down that the step is done."""
         self._append(step, COMMITTED)
 
+    def replace(self, step: Step) -> None:
+        """Puts the step, with the counts of all steps of this run, in the place of this run's last one.
+
+        For streams, whose steps are seconds apart: one row for each run, however long it lasts.
+        """
+        condition = f"`table` = '{self._table}' AND run_id = '{self._lake.run_id}'"
+        self._write(step, PLANNED, mode="overwrite", options={"replaceWhere": condition})
+
     def identity(self) -> str:
         """Names this ledger for good: another one, in a schema made anew, has another."""
-        return f"{self._spark.sql(f'DESCRIBE DETAIL {self._name}').first()['id']}/{self._table}"  # type: ignore[index]
+        detail = self._spark.sql(f"DESCRIBE DETAIL {self._name}").select("id").collect()
+        return f"{detail[0]['id']}/{self._table}"
 
-    def counts(self, event: str = COMMITTED) -> tuple[Counts, Counts]:
-        """The counts of this run, and of all runs since the last refresh."""
-        rows = self._rows().where(F.col("event") == event).collect()
-        start = max((row["interval"] for row in rows if row["kind"] == REFRESH), default=0)
-        steps = [(row["run_id"], _step(row).counts) for row in rows if row["interval"] >= start]
-        run = sum((counts for run_id, counts in steps if run_id == self._lake.run_id), Counts())
-        return run, sum((counts for _, counts in steps), Counts())
+    @cached_property
+    def _rows(self) -> list[tuple[str, Step]]:
+        rows = self._spark.table(self._name).where(F.col("table") == self._table).collect()
+        return [(row["event"], _step(row)) for row in rows]
 
-    def _rows(self) -> Any:
-        return self._spark.table(self._name).where(F.col("table") == self._table)
+    def _steps(self, event: str) -> list[Step]:
+        return [step for name, step in self._rows if name == event]
 
     def _append(self, step: Step, event: str) -> None:
-        counts = {name: getattr(step.counts, name) for name in _COUNTED}
-        row = {
+        # Delta skips a version it has seen: of two runs that plan the same step, one is heard
+        options = {"txnAppId": f"{self._table}/{event}", "txnVersion": str(step.interval)}
+        self._write(step, event, mode="append", options=options)
+        self._rows.append((event, replace(step, run_id=self._lake.run_id)))
+
+    def _write(self, step: Step, event: str, *, mode: str, options: Mapping[str, str]) -> None:
+        values = {
+            **{name: getattr(step.counts, name) for name in _COUNTED},
+            "by_reason": dict(step.counts.by_reason),
             "table": self._table,
             "interval": step.interval,
             "event": event,
             "kind": step.kind,
             "run_id": self._lake.run_id,
             "at": dt.datetime.now(dt.UTC),
-            **counts,
-            "by_reason": dict(step.counts.by_reason),
             "taken": json.dumps(step.taken),
             "progress": json.dumps(step.progress),
         }
-        frame = self._spark.createDataFrame([tuple(row[name] for name in LEDGER.names)], LEDGER)
-        # Delta skips a version it has seen: of two runs that plan the same step, one is heard
-        frame.coalesce(1).write.format("delta").mode("append").option(
-            "txnAppId", f"{self._table}/{event}"
-        ).option("txnVersion", step.interval).saveAsTable(self._name)
+        row = self._spark.createDataFrame([tuple(values[name] for name in LEDGER.names)], LEDGER)
+        row.coalesce(1).write.format("delta").mode(mode).options(**options).saveAsTable(self._name)
 
 
 def _step(row: Row) -> Step:
     return Step(
         interval=row["interval"],
+        run_id=row["run_id"],
         kind=row["kind"],
         counts=Counts(**{name: row[name] for name in _COUNTED}, by_reason=dict(row["by_reason"] or {})),
         taken=json.loads(row["taken"]),

@@ -42,7 +42,9 @@ def create_shared_tables(spark: SparkSession, lake: Lake) -> None:
     create_table(
         spark, lake.table(QUARANTINE_TABLE), QUARANTINE, "Records that cannot be read, and why", ["table"]
     )
-    create_table(spark, lake.table("ledger"), LEDGER, "What was read and what became of it", ["table"])
+    create_table(
+        spark, lake.table("ledger"), LEDGER, "What was read and what became of it", ["table", "run_id"]
+    )
 
 
 def create_clean_table(spark: SparkSession, lake: Lake, table: str, source: Source) -> str:

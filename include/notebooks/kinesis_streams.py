@@ -1,0 +1,39 @@
+# Databricks notebook source
+# MAGIC %md
+# MAGIC # kinesis_streams
+# MAGIC Takes the three streams into `{prefix}_pin_table`, `{prefix}_geo_table` and `{prefix}_user_table`: the cleaning
+# MAGIC of the batch, one row for each post, the newest readable record of it; the rest goes to `quarantine`.
+# MAGIC
+# MAGIC Each record is taken once, whatever happens: a restart, a checkpoint that was deleted, records that come again.
+# MAGIC What has been taken so far stands in `{storage}/streams/{prefix}/progress.json`, written after each micro-batch.
+# MAGIC
+# MAGIC `trigger` = `1 second` (or another interval) runs until the object `stop_path` appears; `available-now` takes
+# MAGIC what is there and ends. Only one such job may run for a schema.
+
+# COMMAND ----------
+
+import json
+
+from pinterest_lake.lake import Lake, prepare
+from pinterest_lake.streaming import Kinesis, StreamJob
+
+lake = Lake.from_widgets(dbutils)
+kinesis = Kinesis.from_widgets(dbutils)
+dbutils.widgets.text("checkpoint_dir", "dbfs:/pinterest/checkpoints")
+dbutils.widgets.text("trigger", "1 second")
+dbutils.widgets.text("stop_path", "")
+prepare(spark)
+
+# COMMAND ----------
+
+job = StreamJob(spark, dbutils, lake)
+progress = job.run(
+    kinesis,
+    checkpoint_dir=dbutils.widgets.get("checkpoint_dir").strip(),
+    trigger=dbutils.widgets.get("trigger").strip(),
+    stop_path=dbutils.widgets.get("stop_path").strip(),
+)
+
+# COMMAND ----------
+
+dbutils.notebook.exit(json.dumps({"run_id": lake.run_id, "streams": progress}))
