@@ -48,7 +48,8 @@ def start_stack(stack: settings.Stack) -> None:
     files = prepare.deploy_notebooks(stack)
     prepare.await_dags(AirflowApi(stack))
     say(
-        f"Up in {time.monotonic() - start:.0f} s: bucket {stack.bucket}, connector {stack.connector}, {files} notebook files"
+        f"Up in {time.monotonic() - start:.0f} s: bucket {stack.bucket}, connector {stack.connector}, "
+        f"{files} notebook files"
     )
 
 

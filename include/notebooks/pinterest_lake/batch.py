@@ -32,7 +32,8 @@ def take_in(
     create_shared_tables(spark, lake)
     create_clean_table(spark, lake, table, TOPICS)
     batch = Batch(Intake(spark, lake, table, TOPICS), Ledger(spark, lake, table), lister)
-    batch.finish_pending()
+    if not full_refresh:  # a refresh reads again whatever a run that died had begun to read
+        batch.finish_pending()
     batch.advance(refresh=full_refresh)
     return batch.ledger.counts()
 
@@ -58,7 +59,7 @@ class Batch:
         ):
             weighed = self.intake.weigh(records, verdicts)
             plan = Step(
-                interval=state.interval + 1,
+                interval=(state.pending or state).interval + 1,
                 kind=REFRESH if refresh else INCREMENT,
                 counts=weighed.counts,
                 taken=_taken(takes),

@@ -274,22 +274,8 @@ def test_what_nests_too_deep_is_not_json_and_ends_nothing(spark: SparkSession) -
 
 
 LITERALS = st.one_of(
-    st.sampled_from([
-        "1",
-        "-1",
-        "0",
-        "1.0",
-        "1e2",
-        "2147483648",
-        "91",
-        "180.5",
-        "1e400",
-        "NaN",
-        "null",
-        "true",
-        "[]",
-        "{}",
-    ]),
+    st.sampled_from(["1", "-1", "0", "1.0", "1e2", "2147483648", "91", "180.5", "1e400"]),
+    st.sampled_from(["NaN", "null", "true", "[]", "{}"]),
     st.sampled_from(['""', '" "', '"x"', '"5k"', '"\\ud83d"', '"\\ud83d\\ude00"', '"\\u0000"', '"Untitled"']),
     st.sampled_from(['"2020-08-28 03:52:47"', '"2020-08-28T03:52:47"', '"2020-02-30 00:00:00"']),
     st.sampled_from(['"\\u2003a\\u200b"', '"é😀"', '"a\tb"']),
@@ -320,7 +306,7 @@ def near_records(draw: st.DrawFn) -> bytes:
     return line
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(lines=st.lists(near_records(), min_size=150, max_size=250))
 def test_generated_lines(spark: SparkSession, lines: list[bytes]) -> None:
     for table in model.FIELDS:

@@ -1,0 +1,219 @@
+"""The batch way in over whole histories: any split, any crash, any rewriting of objects, the same tables."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pyspark.sql import functions as F
+
+from pinterest_lake import tables
+from pinterest_lake.batch import take_in
+from pinterest_lake.ledger import Counts, Ledger
+from pinterest_lake.objects import FolderLister, StorageError
+from pinterest_lake.schemas import clean_columns
+from tests.include.notebooks import model
+from tests.include.notebooks.conftest import FakeDbutils, Workspace
+from tests.include.notebooks.test_quality import HOSTILE, geo
+
+Records = dict[tuple[int, int], bytes]
+"""(offset, partition) → bytes: in this order, the newest is the last."""
+
+
+class Crash(Exception):
+    """Stands for a driver that is killed."""
+
+
+class Reader:
+    """A bucket with geo records, and a table they are taken into, run by run."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.records: Records = {}
+        self.runs = 0
+
+    def put(self, first: int, lines: list[bytes], partition: int = 0) -> None:
+        self.workspace.put("geo", first, lines, partition)
+        self.records |= {(first + number, partition): line for number, line in enumerate(lines)}
+
+    def run(self, *, full_refresh: bool = False, run_id: str = "") -> tuple[Counts, Counts]:
+        self.runs += 1
+        lake = self.workspace.lake(run_id or f"run-{self.runs}")
+        lister = FolderLister(lake.storage, FakeDbutils().fs.ls)
+        return take_in(self.workspace.spark, lake, "geo", lister, full_refresh=full_refresh)
+
+    def table(self, name: str) -> Any:
+        return self.workspace.spark.table(self.workspace.lake().table(name))
+
+    def version(self) -> int:
+        name = self.workspace.lake().table("geo")
+        return int(self.workspace.spark.sql(f"DESCRIBE HISTORY {name}").agg(F.max("version")).collect()[0][0])
+
+    def check(self) -> None:
+        """Rows, quarantine and ledger are the model's."""
+        rows, fate = model.newest("geo", self.records)
+        columns = [F.col(name).cast("string") for name in clean_columns("geo")]
+        found = sorted(tuple(row) for row in self.table("geo").select(*columns).collect())
+        expected = self.workspace.spark.createDataFrame(
+            [tuple(row[name] for name in clean_columns("geo")) for row in rows],
+            self.table("geo").schema[: len(columns)],
+        ).select(*columns)
+        assert found == sorted(tuple(row) for row in expected.collect())
+
+        held = {
+            (int(row["position"]), int(row["shard"])): (row["reason"], bytes(row["raw"]))
+            for row in self.table("quarantine").collect()
+        }
+        reasons = {position: model.reason("geo", raw) for position, raw in self.records.items()}
+        assert held == {
+            position: (reason, self.records[position]) for position, reason in reasons.items() if reason
+        }
+        assert self.table("quarantine").count() == len(held)
+
+        total = Ledger(self.workspace.spark, self.workspace.lake(), "geo").counts()[1].standing()
+        assert (total.read, total.clean, total.superseded, total.quarantined) == (
+            len(self.records),
+            fate["clean"],
+            fate["superseded"],
+            fate["quarantined"],
+        )
+        assert total.by_reason == {
+            reason: count for reason, count in Counter(reasons.values()).items() if reason
+        }
+
+
+@pytest.fixture
+def reader(workspace: Workspace) -> Reader:
+    return Reader(workspace)
+
+
+def some_lines(seed: int, count: int, posts: int) -> list[bytes]:
+    """Versions of a few posts, and hostile lines among them."""
+    pick = random.Random(seed)
+    hostile = [
+        line if isinstance(line, bytes) else line.encode()
+        for name, line in HOSTILE.items()
+        if name != "large"
+    ]
+    return [
+        pick.choice(hostile)
+        if pick.random() < 0.3
+        else geo(ind=pick.randrange(posts), country=f"version {number}")
+        for number in range(count)
+    ]
+
+
+def test_any_split_into_runs_and_a_full_refresh_give_the_same(reader: Reader) -> None:
+    pick = random.Random(7)
+    lines = {partition: some_lines(partition, 120, 40) for partition in (0, 1)}
+    done = dict.fromkeys(lines, 0)
+    for _ in range(3):
+        for partition, there in lines.items():
+            for _ in range(pick.randrange(3)):
+                size = pick.randrange(1, 30)
+                reader.put(done[partition], there[done[partition] : done[partition] + size], partition)
+                done[partition] += size
+        run, _ = reader.run()
+        assert run.read == run.clean + run.superseded + run.quarantined
+    for partition, there in lines.items():
+        reader.put(done[partition], there[done[partition] :], partition)
+    reader.run()
+    reader.check()
+    run, total = reader.run(full_refresh=True)
+    assert run == total
+    reader.check()
+
+
+def test_nothing_new_changes_nothing_and_counts_nothing(reader: Reader) -> None:
+    reader.put(0, [geo(), b"", geo(country="newer")])
+    first = reader.run(run_id="a")
+    version = reader.version()
+    assert reader.run(run_id="b") == (Counts(), first[1])
+    assert reader.run(run_id="a") == first  # a task that was cleared runs again under the same run
+    assert reader.version() == version
+    reader.check()
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        (Ledger, "plan", "before"),
+        (Ledger, "plan", "after"),
+        (tables, "append_quarantine", "after"),
+        (tables, "merge_newest", "after"),
+        (Ledger, "commit", "before"),
+    ],
+    ids=lambda point: f"{point[2]} {point[1]}",
+)
+def test_a_crash_anywhere_changes_nothing(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, point: tuple[Any, str, str]
+) -> None:
+    reader.put(0, [geo(ind=1), geo(ind=2), b"bad"])
+    reader.run()
+    reader.put(3, [geo(ind=2, country="newer"), geo(ind=3), b"worse", geo(ind=3, country="newer")])
+    with monkeypatch.context() as patched:
+        _crash(patched, *point)
+        with pytest.raises(Crash):
+            reader.run(run_id="killed")
+    # meanwhile the sink has written the same object again, longer, and another
+    reader.put(3, [*[reader.records[offset, 0] for offset in range(3, 7)], geo(ind=1, country="newest")])
+    reader.put(8, [b"worst"])
+    run, _ = reader.run(run_id="killed")
+    assert (run.read, run.clean, run.superseded, run.quarantined) == (6, 3, 1, 2)
+    reader.check()
+
+
+def test_a_crash_of_the_first_run_and_of_a_refresh(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader.put(0, [geo(ind=1), b"bad", geo(ind=2)])
+    with monkeypatch.context() as patched:
+        _crash(patched, tables, "append_new", "after")
+        with pytest.raises(Crash):
+            reader.run()
+    reader.put(3, [geo(ind=1, country="newer")])
+    reader.run()
+    reader.check()
+    with monkeypatch.context() as patched:
+        _crash(patched, tables, "replace_quarantine", "after")
+        with pytest.raises(Crash):
+            reader.run(full_refresh=True)
+    reader.run()
+    reader.check()
+
+
+def _crash(patched: pytest.MonkeyPatch, where: Any, name: str, when: str) -> None:
+    """Makes a function die, before or after it has done its work."""
+    function: Callable[..., Any] = getattr(where, name)
+
+    def dying(*args: Any, **kwargs: Any) -> None:
+        if when == "after":
+            function(*args, **kwargs)
+        raise Crash
+
+    patched.setattr(where, name, dying)
+
+
+def test_objects_that_were_planned_and_are_gone_are_named(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader.put(0, [geo(), geo()])
+    with monkeypatch.context() as patched:
+        _crash(patched, Ledger, "plan", "after")
+        with pytest.raises(Crash):
+            reader.run()
+    reader.records.clear()
+    reader.put(0, [geo()])
+    with pytest.raises(StorageError, match="Put the objects back, or run with full_refresh=true"):
+        reader.run()
+    reader.run(full_refresh=True)
+    reader.check()
+
+
+def test_ten_thousand_hostile_lines_are_all_in_the_ledger(reader: Reader) -> None:
+    lines = [line for seed in range(10) for line in some_lines(seed, 1_000, 500)]
+    reader.put(0, lines[:6_000])
+    reader.put(6_000, lines[6_000:])
+    reader.run()
+    reader.check()
