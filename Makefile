@@ -15,7 +15,7 @@ install: ## install what is missing: JDK and Maven (apt, as root), uv, two envir
 	@local/install.sh
 
 demo: install ## from nothing to the eight answers: POSTS=500 SEED=100 SOURCE=../shared/data
-	@$(LOCAL) demo --posts "$$POSTS" --seed "$$SEED" --source "$$SOURCE"
+	@$(LOCAL) demo --posts "$$POSTS" --seed "$$SEED"
 
 test: install ## every test, those on a real stack of their own included
 	@local/test.sh

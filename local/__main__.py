@@ -44,6 +44,7 @@ def start_stack(stack: settings.Stack) -> None:
         supervisor.launch(wanted)
         supervisor.start(wanted, say)
     prepare.create_bucket(stack)
+    prepare.create_topics(stack)
     prepare.create_connector(stack)
     files = prepare.deploy_notebooks(stack)
     prepare.await_dags(AirflowApi(stack))
@@ -184,7 +185,7 @@ def parser() -> argparse.ArgumentParser:
     demo_command = commands.add_parser("demo")
     demo_command.add_argument("--posts", default="500")
     demo_command.add_argument("--seed", default="100")
-    demo_command.add_argument("--source", default="")
+    demo_command.add_argument("--source", default=os.environ.get("SOURCE", ""))
     demo_command.set_defaults(run=demo)
     return root
 

@@ -9,6 +9,8 @@ import io
 import json
 from typing import Any
 
+from sqlalchemy import make_url
+
 from local.kafka import config as kafka
 from local.stack.settings import HOST, PREFIX, REGION, ROOT, SCHEMA, STAGE, WARM_CLUSTER, Stack, write_private
 
@@ -132,7 +134,7 @@ def _write_airflow(stack: Stack) -> None:
     (home / "logs").mkdir(exist_ok=True)
     passwords = home / "passwords.json"
     write_private(passwords, json.dumps({"admin": secret["airflow_password"]}))
-    write_private(home / "connections.json", json.dumps(connections(stack), indent=1))
+    write_connections(stack)
     backend = {"connections_file_path": str(home / "connections.json")}
     sections: dict[str, dict[str, Any]] = {
         "core": {
@@ -194,6 +196,11 @@ def pinterest_settings(stack: Stack) -> dict[str, Any]:
     }
 
 
+def write_connections(stack: Stack) -> None:
+    """Write the file that Airflow reads its connections from, each time it needs one."""
+    write_private(stack.airflow_home / "connections.json", json.dumps(connections(stack), indent=1))
+
+
 def connections(stack: Stack) -> dict[str, dict[str, Any]]:
     """Airflow's connections; on MWAA the same names lie in Secrets Manager."""
     secret = stack.credentials
@@ -212,16 +219,33 @@ def connections(stack: Stack) -> dict[str, dict[str, Any]]:
             "password": secret["aws_secret_access_key"],
             "extra_dejson": aws,
         },
-        "pinterest_source": {"conn_type": "sqlite", "host": str(stack.source_database)},
+        "pinterest_source": _source_connection(stack),
         "pinterest_api": {
             "conn_type": "http",
             "host": stack.api_url,
             "extra_dejson": {"aws_conn_id": "aws_default", "region_name": REGION},
         },
         "pinterest_kafka": {"conn_type": "kafka", "extra_dejson": kafka_extra},
+        # The provider builds its address from these parts; of an address as host it keeps the name only.
         "databricks_default": {
             "conn_type": "databricks",
-            "host": stack.url("databricks"),
+            "schema": "http",
+            "host": HOST,
+            "port": stack.ports["databricks"],
             "password": secret["databricks_token"],
         },
+    }
+
+
+def _source_connection(stack: Stack) -> dict[str, Any]:
+    url = make_url(stack.source_url)
+    if url.get_backend_name() == "sqlite":
+        return {"conn_type": "sqlite", "host": url.database}
+    return {
+        "conn_type": url.get_backend_name(),
+        "login": url.username,
+        "password": url.password,
+        "host": url.host,
+        "port": url.port,
+        "schema": url.database,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import string
 import subprocess
@@ -12,10 +13,11 @@ from typing import Any
 
 import boto3
 import requests
+from kafka import KafkaAdminClient
 
-from local.stack.configure import DAG_IDS, NOTEBOOK_DIR, kafka_commands
+from local.stack.configure import DAG_IDS, NOTEBOOK_DIR, kafka_commands, write_connections
 from local.stack.errors import StackError
-from local.stack.settings import PREFIX, REGION, ROOT, Stack
+from local.stack.settings import PREFIX, REGION, ROOT, Stack, write_private
 from local.stack.supervisor import MARKER, await_that
 
 
@@ -61,16 +63,45 @@ def aws_client(stack: Stack, service: Any) -> Any:
     )
 
 
+def create_topics(stack: Stack) -> None:
+    """Create the topics that are missing; the sink needs its dead-letter topic, with its settings, when it starts."""
+    wanted = {topic.pop("name"): topic for topic in _from_msk(stack, "topics.json")}
+    client = {
+        "bootstrap_servers": stack.kafka_bootstrap,
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": "PLAIN",
+        "sasl_plain_username": "pinterest",
+        "sasl_plain_password": stack.credentials["kafka_password"],
+    }
+    with KafkaAdminClient(**client) as admin:
+        existing = set(admin.list_topics())
+        missing = {
+            name: {
+                "num_partitions": topic["partitions"],
+                "replication_factor": topic["replication_factor"],
+                "configs": topic["configs"],
+            }
+            for name, topic in wanted.items()
+            if name not in existing
+        }
+        if missing:
+            admin.create_topics(missing)
+            admin.wait_for_topics(list(missing))
+
+
+def _from_msk(stack: Stack, name: str) -> Any:
+    """A JSON file of msk/, its placeholders filled in for this stack."""
+    values = {"prefix": PREFIX, "bucket": stack.bucket, "region": REGION, "store_url": stack.url("aws")}
+    template = string.Template((ROOT / "msk" / name).read_text("utf-8"))
+    try:
+        return json.loads(template.substitute(values))
+    except KeyError as error:
+        raise StackError(f"msk/{name} has a placeholder that the laptop does not know: {error}") from None
+
+
 def create_connector(stack: Stack) -> None:
     """Create the S3 sink from the one connector file, or bring it to what the file says now."""
-    values = {"prefix": PREFIX, "bucket": stack.bucket, "region": REGION, "store_url": stack.url("aws")}
-    template = string.Template((ROOT / "msk" / "connector.json").read_text("utf-8"))
-    try:
-        connector = json.loads(template.substitute(values))
-    except KeyError as error:
-        raise StackError(
-            f"msk/connector.json has a placeholder that the laptop does not know: {error}"
-        ) from None
+    connector = _from_msk(stack, "connector.json")
     login = ("pinterest", stack.credentials["connect_password"])
     url = f"{stack.url('connect')}/connectors/{stack.connector}/config"
     reply = requests.put(url, json=connector, auth=login, timeout=60)
@@ -82,6 +113,8 @@ def create_connector(stack: Stack) -> None:
 
 def deploy_notebooks(stack: Stack) -> int:
     """Upload the notebooks the way production does it; returns how many files."""
+    # The SDK looks for the workspace's optional description, and warns where there is none.
+    logging.getLogger("databricks.sdk").setLevel(logging.ERROR)
     from databricks.sdk import WorkspaceClient
 
     from mwaa.workspace import deploy_notebooks as deploy
@@ -109,7 +142,7 @@ def await_dags(api: Any) -> None:
 
 
 def load_source(stack: Stack, source: str) -> None:
-    """Fill the source tables from a folder of posts, or with synthetic posts.
+    """Fill the source tables from a folder of posts, or with synthetic posts; a database's URL is used as it is.
 
     :raises StackError: the source cannot be used; the loader has printed why.
     """
@@ -120,6 +153,12 @@ def load_source(stack: Stack, source: str) -> None:
         "--database",
         f"sqlite:///{stack.source_database}",
     ]
-    done = subprocess.run([*command, "--source", source] if source else command, cwd=ROOT)
+    # In the environment, not among the arguments: a URL may hold a password.
+    done = subprocess.run(command, env={**os.environ, "SOURCE": source}, cwd=ROOT)
     if done.returncode:
         raise StackError("The source tables were not loaded; what was there before is unchanged.")
+    if "://" in source:
+        write_private(stack.source_url_file, source)
+    else:
+        stack.source_url_file.unlink(missing_ok=True)
+    write_connections(stack)

@@ -75,6 +75,18 @@ class Stack:
         return self.home / "source.db"
 
     @property
+    def source_url(self) -> str:
+        """SQLAlchemy URL of the source tables: the stack's own SQLite file, or the database that SOURCE named."""
+        try:
+            return self.source_url_file.read_text("utf-8")
+        except FileNotFoundError:
+            return f"sqlite:///{self.source_database}"
+
+    @property
+    def source_url_file(self) -> Path:
+        return self.etc / "source_url"
+
+    @property
     def connector(self) -> str:
         return f"{PREFIX}-s3-sink"
 
@@ -104,7 +116,7 @@ class Stack:
             "PREFIX": PREFIX,
             "DATABRICKS_HOST": self.url("databricks"),
             "LAKE_DIR": str(self.warehouse / f"{SCHEMA}.db"),
-            "SOURCE_URL": f"sqlite:///{self.source_database}",
+            "SOURCE_URL": self.source_url,
             "AIRFLOW_HOME": str(self.airflow_home),
             "AIRFLOW_USERNAME": "admin",
             "AIRFLOW_PASSWORD": secret["airflow_password"],

@@ -129,7 +129,7 @@ class Supervisor:
             lines += [
                 f"[program:{part.name}]", f"command={shlex.join(part.command)}".replace("%", "%%"),
                 f"environment={variables}".replace("%", "%%"), "autostart=false", "autorestart=true", "startsecs=1",
-                "startretries=5", "stopwaitsecs=20", "stopasgroup=true", "killasgroup=true",
+                "startretries=5", "stopwaitsecs=60", "stopasgroup=true", "killasgroup=true",
                 "redirect_stderr=true", f"stdout_logfile={log}/{part.name}.log",
                 "stdout_logfile_maxbytes=20MB", "stdout_logfile_backups=1", "",
             ]  # fmt: skip
@@ -257,7 +257,17 @@ def await_that(condition: Callable[[], bool], seconds: float, message: str) -> N
 
 def _clean_environment() -> dict[str, str]:
     """The caller's environment without what would point a part at another account, workspace or Airflow."""
-    foreign = ("AIRFLOW_", "AWS_", "DATABRICKS_", "SPARK_", "PYTHONPATH", "PYTHONHOME", "MAKE", "MFLAGS")
+    foreign = (
+        "AIRFLOW_",
+        "AWS_",
+        "DATABRICKS_",
+        "SPARK_",
+        "SOURCE",
+        "PYTHONPATH",
+        "PYTHONHOME",
+        "MAKE",
+        "MFLAGS",
+    )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {**kept, "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
 
