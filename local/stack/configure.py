@@ -7,6 +7,7 @@ import configparser
 import hashlib
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import make_url
@@ -27,7 +28,9 @@ def write_all(stack: Stack) -> None:
     _write_kafka(stack)
     _write_api(stack)
     _write_databricks(stack)
-    _write_airflow(stack)
+    write_connections(stack)
+    for home in (stack.airflow_home, stack.airflow_test_home):
+        _write_airflow(stack, home)
 
 
 def _write_json(stack: Stack, name: str, content: dict[str, Any]) -> None:
@@ -129,13 +132,12 @@ def _write_databricks(stack: Stack) -> None:
     })  # fmt: skip
 
 
-def _write_airflow(stack: Stack) -> None:
-    home, secret = stack.airflow_home, stack.credentials
-    (home / "logs").mkdir(exist_ok=True)
+def _write_airflow(stack: Stack, home: Path) -> None:
+    secret = stack.credentials
+    (home / "logs").mkdir(parents=True, exist_ok=True)
     passwords = home / "passwords.json"
     write_private(passwords, json.dumps({"admin": secret["airflow_password"]}))
-    write_connections(stack)
-    backend = {"connections_file_path": str(home / "connections.json")}
+    backend = {"connections_file_path": str(_connections_file(stack))}
     sections: dict[str, dict[str, Any]] = {
         "core": {
             "dags_folder": ROOT / "dags",
@@ -198,7 +200,11 @@ def pinterest_settings(stack: Stack) -> dict[str, Any]:
 
 def write_connections(stack: Stack) -> None:
     """Write the file that Airflow reads its connections from, each time it needs one."""
-    write_private(stack.airflow_home / "connections.json", json.dumps(connections(stack), indent=1))
+    write_private(_connections_file(stack), json.dumps(connections(stack), indent=1))
+
+
+def _connections_file(stack: Stack) -> Path:
+    return stack.airflow_home / "connections.json"
 
 
 def connections(stack: Stack) -> dict[str, dict[str, Any]]:

@@ -92,26 +92,31 @@ def _last_ledger(stack: settings.Stack, dag_id: str) -> dict[str, Any]:
 
 
 def _print_ledger(console: Console, ledgers: dict[str, Any], batch: dict[str, Any]) -> None:
-    console.print(_ledger_table("Kafka → S3, this run", ledgers["pinterest_msk_ingestion"]))
+    streams = ledgers["pinterest_kinesis_streams"]
+    all_streams = {name: streams[name]["total"] for name in TABLES}
+    console.print(_ledger_table("Emulator → Kafka → S3, this run", ledgers["pinterest_msk_ingestion"]))
     console.print(_ledger_table("S3 → clean tables, this run", batch["run"]))
     console.print(_ledger_table("S3 → clean tables, all runs", batch["total"]))
-    console.print(_ledger_table("Kinesis → stream tables", ledgers["pinterest_kinesis_streams"]))
+    console.print(_ledger_table("Emulator → Kinesis → stream tables, this run", streams))
+    console.print(_ledger_table("Kinesis → stream tables, all runs", all_streams))
 
 
 def _ledger_table(title: str, ledger: dict[str, Any]) -> Table:
-    rows = {name: ledger[name] for name in TABLES}
-    columns = [key for key in rows["pin"] if not isinstance(rows["pin"][key], dict)]
-    table = Table(title=title, title_justify="left", title_style="bold")
+    """One column a table, one row a count; a count that only some tables have is a dash in the others."""
+    table = Table(title=title, title_justify="left", title_style="bold", min_width=len(title) + 2)
     table.add_column("")
-    for column in columns:
-        table.add_column(column.replace("_", " "), justify="right")
-    for name, row in rows.items():
-        table.add_row(name, *(_text(row.get(column)) for column in columns))
+    for name in TABLES:
+        table.add_column(name, justify="right", min_width=7)
+    for count in ledger["pin"]:
+        if count not in {"by_reason", "total"}:
+            table.add_row(count.replace("_", " "), *(_text(ledger[name].get(count)) for name in TABLES))
+    for reason in sorted({reason for name in TABLES for reason in ledger[name].get("by_reason", {})}):
+        table.add_row(f"  {reason}", *(_text(ledger[name]["by_reason"].get(reason, 0)) for name in TABLES))
     return table
 
 
 def _print_answer(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", min_width=len(title) + 2)
     for column in rows[0] if rows else ["no rows"]:
         numeric = rows and isinstance(rows[0][column], int | float)
         table.add_column(column, justify="right" if numeric else "left")

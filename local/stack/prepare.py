@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import string
 import subprocess
 import sys
@@ -36,6 +37,7 @@ def before_start(stack: Stack) -> None:
             [airflow, "db", "migrate"],
             {**environment, "AIRFLOW_HOME": str(stack.airflow_home)},
         )
+        shutil.copyfile(database, stack.airflow_test_home / database.name)
         version.write_text(sys.executable)
 
 

@@ -67,6 +67,14 @@ class Stack:
         return self.home / "airflow"
 
     @property
+    def airflow_test_home(self) -> Path:
+        """Home of `airflow dags test`: the same settings, but a database that no scheduler works on.
+
+        In one database the scheduler would run the tasks of a test too, at the same time.
+        """
+        return self.home / "airflow-test"
+
+    @property
     def warehouse(self) -> Path:
         return self.home / "warehouse"
 
@@ -117,7 +125,7 @@ class Stack:
             "DATABRICKS_HOST": self.url("databricks"),
             "LAKE_DIR": str(self.warehouse / f"{SCHEMA}.db"),
             "SOURCE_URL": self.source_url,
-            "AIRFLOW_HOME": str(self.airflow_home),
+            "AIRFLOW_HOME": str(self.airflow_test_home),
             "AIRFLOW_USERNAME": "admin",
             "AIRFLOW_PASSWORD": secret["airflow_password"],
             "AWS_ACCESS_KEY_ID": secret["aws_access_key_id"],

@@ -7,6 +7,7 @@ A leg's ledger is a dict of tables, each a dict of counts; whoever builds one he
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from pinterest_pipeline.exceptions import LedgerImbalance
 
 Counts = Mapping[str, Any]
 Ledger = dict[str, dict[str, Any]]
+
+FATES = ("clean", "superseded", "quarantined")
 
 
 def topics_ledger(
@@ -36,7 +39,6 @@ def topics_ledger(
             "missing": sent["missing"],
             "acknowledged": sent["acknowledged"],
             "landed": arrived,
-            "dead_lettered": sent["acknowledged"] - arrived,
         }
         if arrived != sent["acknowledged"]:
             problems.append(f"topics, {table}: {sent['acknowledged']} acknowledged, but {arrived} landed")
@@ -57,29 +59,31 @@ def streams_ledger(
     :param before: stream → the job's cumulative counts before the run.
     :param after: stream → the same after it.
     :param streams: table → stream.
-    :return: table → the emulator's counts, ``committed`` (read in this run; others may have put records too)
-        and the cumulative ``read``, ``clean``, ``superseded``, ``quarantined``, ``by_reason``.
+    :return: table → the emulator's counts; ``committed`` (records read in this run; others may have put some
+        too) and what became of them; and under ``total`` the job's counts of all runs.
     """
     ledger: Ledger = {}
     problems: list[str] = []
     for table, sent in tables.items():
         problems += _emulated("streams", table, sent)
         now, then = after.get(streams[table], {}), before.get(streams[table], {})
-        total = {name: now.get(name, 0) for name in ("read", "clean", "superseded", "quarantined")}
+        total = {name: now.get(name, 0) for name in ("read", *FATES)}
         committed = total["read"] - then.get("read", 0)
+        reasons = Counter(now.get("by_reason", {}))
         ledger[table] = {
             "drawn": sent["drawn"],
             "missing": sent["missing"],
             "acknowledged": sent["acknowledged"],
             "committed": committed,
-            **total,
-            "by_reason": dict(now.get("by_reason", {})),
+            **{name: total[name] - then.get(name, 0) for name in FATES},
+            "by_reason": dict(reasons - Counter(then.get("by_reason", {}))),
+            "total": {**total, "by_reason": dict(reasons)},
         }
         if committed < sent["acknowledged"]:
             problems.append(
                 f"streams, {table}: {sent['acknowledged']} acknowledged, but {committed} committed"
             )
-        sorted_out = total["clean"] + total["superseded"] + total["quarantined"]
+        sorted_out = sum(total[name] for name in FATES)
         if total["read"] != sorted_out:
             problems.append(
                 f"stream tables, {table}: {total['read']} read, but {total['clean']} clean + "
