@@ -69,7 +69,7 @@ def streams_ledger(
         now, then = after.get(streams[table], {}), before.get(streams[table], {})
         total = {name: now.get(name, 0) for name in ("read", *FATES)}
         committed = total["read"] - then.get("read", 0)
-        reasons = Counter(now.get("by_reason", {}))
+        reasons: Counter[str] = Counter(now.get("by_reason", {}))
         ledger[table] = {
             "drawn": sent["drawn"],
             "missing": sent["missing"],
