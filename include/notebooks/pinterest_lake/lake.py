@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import SparkSession
+from pyspark.sql.utils import AnalysisException
 
 from pinterest_lake.schemas import STREAMS, TOPICS, Source
 
@@ -76,8 +78,14 @@ class Lake:
 
 
 def prepare(spark: SparkSession) -> None:
-    """Settings the code relies on, for this session: timestamps are naive and never shifted."""
+    """Settings the code relies on, for this session: timestamps are naive and never shifted.
+
+    Nor are they written in Parquet's old form of 96 bits, which other readers hold in nanoseconds, where years
+    before 1678 and after 2261 have no place. Compute that lets no one set this (serverless) needs no telling.
+    """
     spark.conf.set("spark.sql.session.timeZone", "UTC")
+    with suppress(AnalysisException):
+        spark.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
 
 
 def flag(dbutils: Any, name: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from pyarrow import parquet
+
 from tests.include.notebooks.conftest import Workspace
 
 PIN = b'{"index": 7, "title": " A ", "poster_name": "P", "follower_count": "5k", "category": "art"}'
@@ -36,3 +38,19 @@ def test_one_post_goes_from_the_bucket_to_the_answers(workspace: Workspace) -> N
     ]
     held = workspace.rows("quarantine")
     assert [(row["shard"], row["position"], bytes(row["raw"])) for row in held] == [("0", "1", b"nonsense")]
+
+
+def test_moments_of_any_year_can_be_read_without_spark(workspace: Workspace) -> None:
+    years = ["0001", "1677", "2020", "2262", "9999"]
+    lines = [
+        GEO.replace(b"2020-", f"{year}-".encode()).replace(b"7,", b"%d," % n) for n, year in enumerate(years)
+    ]
+    workspace.put("geo", 0, lines)
+    workspace.run("clean_geo")
+    table = workspace.spark.table(workspace.lake().table("geo"))
+    rows = [
+        row
+        for path in table.inputFiles()
+        for row in parquet.read_table(path.removeprefix("file://")).to_pylist()
+    ]
+    assert sorted(row["timestamp"].year for row in rows) == [int(year) for year in years]
