@@ -59,7 +59,8 @@ def down(_: argparse.Namespace) -> int:
     if not settings.exists(home):
         say(f"There is no stack in {home}.")
         return 0
-    ended = Supervisor(settings.load(home)).shut_down(say)
+    stack = settings.load(home)
+    ended = Supervisor(stack).shut_down(parts.all_parts(stack), say)
     say(f"Down: {ended} processes ended." if ended else "Nothing was running.")
     return 0
 

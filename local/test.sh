@@ -2,22 +2,36 @@
 # Every test: the plug-in's in Java, each environment's own, and those on a whole stack of their own.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-status=0
+LOGS=build/test-logs
+mkdir -p "$LOGS"
 failed=()
+began=$SECONDS
+export PYTHONDONTWRITEBYTECODE=1
+unset PIPELINE_HOME PORT_OFFSET
+
 run() {
   local name=$1; shift
   echo; echo "== $name: $*"
-  "$@" || { status=1; failed+=("$name"); }
+  "$@" || failed+=("$name")
 }
-export PYTHONDONTWRITEBYTECODE=1
-unset PIPELINE_HOME PORT_OFFSET
+
+# The Databricks side needs nothing of the others, and they wait a lot: it runs beside them and is shown after them.
+databricks="databricks environment"
+databricks_command=(.venv/databricks/bin/python -m pytest -q tests/include/notebooks tests/local/databricks)
+"${databricks_command[@]}" > "$LOGS/databricks.log" 2>&1 &
+databricks_pid=$!
+trap 'kill "$databricks_pid" 2> /dev/null' EXIT
 
 run "S3 sink (Java)" mvn -B -ntp -q -f msk/s3_sink/pom.xml test
 run "airflow environment" .venv/airflow/bin/python -m pytest -q tests \
   --ignore tests/include/notebooks --ignore tests/local/databricks --ignore tests/stack
-run "databricks environment" .venv/databricks/bin/python -m pytest -q tests/include/notebooks tests/local/databricks
+
+echo; echo "== $databricks: ${databricks_command[*]}"
+wait "$databricks_pid" || failed+=("$databricks")
+cat "$LOGS/databricks.log"
+
 run "whole stack" .venv/airflow/bin/python -m pytest -q tests/stack
 
 echo
-if [ $status = 0 ]; then echo "make test: all passed"; else echo "make test: FAILED in: ${failed[*]}"; fi
-exit $status
+if [ ${#failed[@]} -gt 0 ]; then echo "make test: FAILED in: ${failed[*]}"; exit 1; fi
+echo "make test: all passed in $(((SECONDS - began) / 60)) min"

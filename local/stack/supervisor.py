@@ -27,6 +27,7 @@ from local.stack.settings import HOST, ROOT, Stack, write_private
 
 MARKER = "PINTEREST_STACK_ID"
 RUNNING, STARTING, BACKOFF, FATAL = "RUNNING", "STARTING", "BACKOFF", "FATAL"
+ENDED = {"STOPPED", "EXITED", FATAL}
 
 
 @dataclass(frozen=True)
@@ -210,14 +211,15 @@ class Supervisor:
                 return True
         return False
 
-    def shut_down(self, say: Callable[[str], None]) -> int:
-        """End supervisord, its parts, and whatever those started. Returns how many processes were ended.
+    def shut_down(self, parts: Sequence[Part], say: Callable[[str], None]) -> int:
+        """End the parts, supervisord, and whatever those started. Returns how many processes were ended.
 
         Everything a stack starts carries its id in the environment, so that orphans of a killed supervisord are
         found too, and nothing else is.
         """
         own = self.processes()
         if self.alive():
+            self._stop(parts)
             supervisord = psutil.Process(int(self.rpc.getPID()))
             self.rpc.shutdown()
             psutil.wait_procs([supervisord], timeout=60)
@@ -230,6 +232,22 @@ class Supervisor:
         psutil.wait_procs(left, timeout=5)
         self.socket.unlink(missing_ok=True)
         return len(own)
+
+    def _stop(self, parts: Sequence[Part]) -> None:
+        """Stop each part once nothing that needs it runs any more: Connect, say, cannot end without Kafka."""
+        asked: set[str] = set()
+        while True:
+            states = self.states()
+            left = [p for p in parts if states.get(p.name, {}).get("statename") not in {None, *ENDED}]
+            if not left:
+                return
+            needed = {name for part in left for name in part.after}
+            for part in left:
+                if part.name not in needed | asked:
+                    asked.add(part.name)
+                    with contextlib.suppress(xmlrpc.client.Fault):  # it has ended by itself just now
+                        self.rpc.stopProcess(part.name, False)
+            time.sleep(0.1)
 
     def processes(self) -> list[psutil.Process]:
         """Every process of this stack, orphans included."""

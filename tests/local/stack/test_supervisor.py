@@ -24,7 +24,7 @@ def stack(tmp_path, monkeypatch):
     monkeypatch.setenv("PORT_OFFSET", "auto")
     made = settings.load_or_create(tmp_path / "h")
     yield made
-    Supervisor(made).shut_down(print)
+    Supervisor(made).shut_down([], print)
 
 
 def accepts(port):
@@ -106,7 +106,7 @@ def test_down_ends_everything_that_a_part_started_and_nothing_else(stack):
     start(stack, Part("kafka", [sys.executable, "-c", detached], lambda: True))
     other = subprocess.Popen(["sleep", "600"], env={**os.environ, MARKER: "another stack"})
     try:
-        assert Supervisor(stack).shut_down(print) == 3
+        assert Supervisor(stack).shut_down([], print) == 3
         assert Supervisor(stack).processes() == []
         assert other.poll() is None
     finally:
@@ -114,11 +114,34 @@ def test_down_ends_everything_that_a_part_started_and_nothing_else(stack):
         other.wait()
 
 
+def test_down_ends_a_part_before_what_it_needs(stack, tmp_path):
+    said = tmp_path / "said"
+    connects = (
+        "import pathlib, signal, socket, sys\n"
+        "def end(*_):\n"
+        "    answered = socket.socket().connect_ex(('127.0.0.1', int(sys.argv[1]))) == 0\n"
+        "    pathlib.Path(sys.argv[2]).write_text(str(answered)); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, end); print('waits', flush=True)\n"
+        "while True: signal.pause()\n"
+    )
+    kafka = listener(stack, "kafka")
+    log = stack.log / "connect.log"
+    connect = Part(
+        "connect",
+        [sys.executable, "-c", connects, str(stack.ports["kafka"]), str(said)],
+        lambda: "waits" in log.read_text(),
+        after=("kafka",),
+    )
+    supervisor, _ = start(stack, kafka, connect)
+    supervisor.shut_down([kafka, connect], print)
+    assert said.read_text() == "True"
+
+
 def test_orphans_of_a_killed_supervisord_are_ended_too(stack):
     supervisor, _ = start(stack, listener(stack))
     psutil.Process(int(supervisor.pid_file.read_text())).kill()
     await_that(lambda: not supervisor.alive(), 10, "supervisord still answers")
-    assert supervisor.shut_down(print) >= 1
+    assert supervisor.shut_down([], print) >= 1
     assert supervisor.processes() == []
     assert not accepts(stack.ports["kafka"])()
 
