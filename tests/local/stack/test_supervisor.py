@@ -115,8 +115,8 @@ def test_down_ends_everything_that_a_part_started_and_nothing_else(stack):
 
 
 def test_down_ends_a_part_before_what_it_needs(stack, tmp_path):
-    said = tmp_path / "said"
-    connects = (
+    said, program = tmp_path / "said", tmp_path / "connects.py"
+    program.write_text(
         "import pathlib, signal, socket, sys\n"
         "def end(*_):\n"
         "    answered = socket.socket().connect_ex(('127.0.0.1', int(sys.argv[1]))) == 0\n"
@@ -128,7 +128,7 @@ def test_down_ends_a_part_before_what_it_needs(stack, tmp_path):
     log = stack.log / "connect.log"
     connect = Part(
         "connect",
-        [sys.executable, "-c", connects, str(stack.ports["kafka"]), str(said)],
+        [sys.executable, str(program), str(stack.ports["kafka"]), str(said)],
         lambda: "waits" in log.read_text(),
         after=("kafka",),
     )
