@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import string
@@ -230,6 +231,16 @@ def test_what_cannot_be_a_line_goes_to_the_dead_letter_topic_and_splits_the_obje
         ((topic, 0, first + 1), None),
         ((topic, 0, first + 3), b'{"ind":\n4}'),
     ]
+    # and into the bucket, where each offset is found once
+    assert set_aside(world, topic) == {
+        (0, first + 1): {"reason": "null_value", "raw": None},
+        (0, first + 3): {"reason": "line_break", "raw": base64.b64encode(b'{"ind":\n4}').decode()},
+    }
+
+
+def set_aside(world: World, topic: str) -> dict[tuple[int, int], Any]:
+    """Return the envelopes of what could not be lines, by position."""
+    return {position: json.loads(line) for position, line in world.landed(f"{topic}.dead-letters").items()}
 
 
 def dead_letters(world: World) -> dict[tuple[str, int, int], bytes | None]:

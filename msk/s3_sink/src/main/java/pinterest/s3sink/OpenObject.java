@@ -3,16 +3,18 @@ package pinterest.s3sink;
 import java.io.ByteArrayOutputStream;
 import org.apache.kafka.connect.sink.SinkRecord;
 
-/** The lines of one object to be: values of consecutive offsets. Line n holds offset firstOffset + n. */
+/** The lines of one object to be: records of consecutive offsets. Line n holds offset firstOffset + n. */
 final class OpenObject {
 
+  private final String folder;
   private final long firstOffset;
   private final Long firstTimestamp;
   private final long openedAtMs;
   private final ByteArrayOutputStream lines = new ByteArrayOutputStream();
   private int records;
 
-  OpenObject(SinkRecord first, long nowMs) {
+  OpenObject(String folder, SinkRecord first, long nowMs) {
+    this.folder = folder;
     firstOffset = first.kafkaOffset();
     firstTimestamp = first.timestamp();
     openedAtMs = nowMs;
@@ -24,13 +26,18 @@ final class OpenObject {
     records++;
   }
 
+  /** What stands for the topic in the object's name. */
+  String folder() {
+    return folder;
+  }
+
   long firstOffset() {
     return firstOffset;
   }
 
-  /** The one offset that the next line can hold. */
-  long nextOffset() {
-    return firstOffset + records;
+  /** Whether the record belongs in this folder, right behind the last one. */
+  boolean takes(String folder, long offset) {
+    return this.folder.equals(folder) && offset == firstOffset + records;
   }
 
   int records() {

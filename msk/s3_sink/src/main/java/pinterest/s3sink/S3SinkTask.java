@@ -22,11 +22,17 @@ import pinterest.s3sink.ObjectStore.StoreException;
 /**
  * Buffers values by partition and puts them as objects {dir}/{topic}/partition={n}/{topic}+{n}+{first offset}.json.
  *
+ * <p>What cannot be a line goes to the dead-letter topic, and, in an envelope of one line, to an object of the same kind
+ * under {topic}.dead-letters: so who reads the bucket finds every offset in it, once.
+ *
  * <p>An object's first offset plus a line's number is that line's offset. So an object is closed wherever offsets are
- * not consecutive, and after every record that was set aside. Offsets are committed only once their object is stored
- * or the dead-letter topic has them; what a crash leaves uncommitted is read again, and may be cut into other objects.
+ * not consecutive. Offsets are committed only once their object is stored and the dead-letter topic has its part; what
+ * a crash leaves uncommitted is read again, and may be cut into other objects.
  */
 public final class S3SinkTask extends SinkTask {
+
+  /** Stands behind the topic's name where objects hold what could not be lines. */
+  static final String DEAD_LETTERS = ".dead-letters";
 
   private static final Logger LOG = LoggerFactory.getLogger(S3SinkTask.class);
   private static final long FIRST_RETRY_MS = 500;
@@ -123,26 +129,23 @@ public final class S3SinkTask extends SinkTask {
   }
 
   private void take(PartitionState state, SinkRecord record) {
-    String fault = faultOf(record);
-    if (fault != null) {
-      closeAndStore(state);
-      setAside(state, record, fault);
-      state.taken(record.kafkaOffset());
-      return;
-    }
     byte[] value = bytes(record);
+    Fault fault = Fault.of(value);
+    String folder = fault == null ? record.topic() : record.topic() + DEAD_LETTERS;
     OpenObject object = state.open();
     if (object != null
-        && (object.nextOffset() != record.kafkaOffset()
-            || object.isOutlivedBy(record, config.rotateIntervalMs()))) {
+        && (!object.takes(folder, record.kafkaOffset()) || object.isOutlivedBy(record, config.rotateIntervalMs()))) {
       closeAndStore(state);
       object = null;
     }
+    if (fault != null) {
+      setAside(state, record, fault);
+    }
     if (object == null) {
-      object = new OpenObject(record, clock.getAsLong());
+      object = new OpenObject(folder, record, clock.getAsLong());
       state.open(object);
     }
-    object.append(value);
+    object.append(fault == null ? value : fault.envelope(value));
     // From here on the record is ours: should storing fail, its second delivery is skipped.
     state.taken(record.kafkaOffset());
     if (object.records() >= config.flushSize() || object.bytes() >= config.objectMaxBytes()) {
@@ -151,23 +154,10 @@ public final class S3SinkTask extends SinkTask {
     boundBuffers();
   }
 
-  /** Returns why a record cannot be a line of an object, or null when it can. */
-  private static String faultOf(SinkRecord record) {
-    if (record.value() == null) {
-      return "the value is null";
-    }
-    byte[] value = bytes(record);
-    for (byte each : value) {
-      if (each == '\n') {
-        return "the value holds a line break, so it cannot be one line";
-      }
-    }
-    return null;
-  }
-
+  /** Returns the value's bytes, or null when it has none. */
   private static byte[] bytes(SinkRecord record) {
     Object value = record.value();
-    if (value instanceof byte[]) {
+    if (value == null || value instanceof byte[]) {
       return (byte[]) value;
     }
     if (value instanceof String) {
@@ -178,8 +168,8 @@ public final class S3SinkTask extends SinkTask {
             + S3SinkConfig.VALUE_CONVERTER + " to org.apache.kafka.connect.converters.ByteArrayConverter");
   }
 
-  private void setAside(PartitionState state, SinkRecord record, String fault) {
-    String message = position(record) + ": " + fault;
+  private void setAside(PartitionState state, SinkRecord record, Fault fault) {
+    String message = position(record) + ": " + fault.text();
     ErrantRecordReporter reporter = context.errantRecordReporter();
     if (reporter == null) {
       throw new ConnectException(
@@ -252,7 +242,7 @@ public final class S3SinkTask extends SinkTask {
     if (object == null) {
       return;
     }
-    String key = key(state.partition(), object.firstOffset());
+    String key = key(object.folder(), state.partition().partition(), object.firstOffset());
     try {
       store.put(key, object.content());
     } catch (StoreException e) {
@@ -266,12 +256,10 @@ public final class S3SinkTask extends SinkTask {
     LOG.debug("Stored {} with {} records", key, object.records());
   }
 
-  private String key(TopicPartition partition, long firstOffset) {
-    String topic = partition.topic();
-    int number = partition.partition();
+  private String key(String folder, int partition, long firstOffset) {
     String digits = Long.toString(firstOffset);
     String zeros = "0".repeat(Math.max(0, config.zeroPadWidth() - digits.length()));
-    return config.topicsDir() + "/" + topic + "/partition=" + number + "/" + topic + "+" + number + "+" + zeros + digits
-        + ".json";
+    return config.topicsDir() + "/" + folder + "/partition=" + partition + "/" + folder + "+" + partition + "+" + zeros
+        + digits + ".json";
   }
 }
