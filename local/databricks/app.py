@@ -58,9 +58,15 @@ def application(
             return Response(base64.b64decode(found(values)["content"]), media_type="application/octet-stream")
         return JSONResponse(found(values))
 
+    async def runs_page(request: Request) -> Response:
+        if not _has_basic(request, token):
+            return _ask_basic()
+        found = runs.list(job_id=None, active=None)[:_RUNS_SHOWN]
+        return HTMLResponse(page.render_list(found), headers=_PAGE_HEADERS)
+
     async def run_page(request: Request) -> Response:
         if not _has_basic(request, token):
-            return Response("The user is 'token', the password is the workspace's token.", 401, _ASK_BASIC)
+            return _ask_basic()
         run = runs.get(request.path_params["run_id"])
         tasks = [(task, runs.output(task["run_id"]), runs.printed(task["run_id"])) for task in run["tasks"]]
         return HTMLResponse(page.render(run, tasks), headers=_PAGE_HEADERS)
@@ -74,6 +80,7 @@ def application(
     return Starlette(
         routes=[
             Route("/api/{version}/{path:path}", call, methods=methods),
+            Route("/", runs_page),
             Route("/jobs/{job_id:int}/runs/{run_id:int}", run_page),
             Route("/{path:path}", unknown, methods=methods),
         ],
@@ -347,6 +354,7 @@ def _paged(values: Values, name: str, found: list[Answer]) -> Answer:
 
 # -- the lock
 
+_RUNS_SHOWN = 100
 _ASK_BASIC = {"WWW-Authenticate": 'Basic realm="local Databricks workspace", charset="UTF-8"'}
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
@@ -361,6 +369,10 @@ def _check_bearer(request: Request, token: str) -> None:
         raise ApiError("401", "Credential was not sent or was of an unsupported type for this API.")
     if not _same(given.strip(), token):
         raise ApiError("403", "Invalid access token.")
+
+
+def _ask_basic() -> Response:
+    return Response("The user is 'token', the password is the workspace's token.", 401, _ASK_BASIC)
 
 
 def _has_basic(request: Request, token: str) -> bool:

@@ -1,4 +1,4 @@
-"""The page of a run: its state, its parameters, what it printed and why it failed."""
+"""The pages of the workspace: the last runs, and each run's state, parameters, printed text and error."""
 
 from __future__ import annotations
 
@@ -15,6 +15,20 @@ pre { background: #f6f7f9; padding: 0.8rem; overflow-x: auto; font-size: 13px; l
 pre.error { background: #fdf0ef } .SUCCESS { color: #00875c } .FAILED, .TIMEDOUT { color: #c82d4c }
 .CANCELED { color: #8a6d00 }
 """
+
+
+def render_list(runs: Iterable[dict[str, Any]]) -> str:
+    """The HTML for runs as the API gives them, each a link to its page."""
+    rows = [
+        f"<h2><a href='/jobs/{run['job_id']}/runs/{run['run_id']}'>{escape(run['run_name'])}</a> "
+        f"<small>run {run['run_id']}</small></h2>{_state(run)}"
+        for run in runs
+    ]
+    return "\n".join([
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>Runs</title><style>{_STYLE}</style>",
+        "<h1>Runs</h1>",
+        *(rows or ["<p>Nothing has run yet.</p>"]),
+    ])
 
 
 def render(run: dict[str, Any], tasks: Iterable[tuple[dict[str, Any], dict[str, Any], str]]) -> str:

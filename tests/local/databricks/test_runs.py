@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -432,6 +433,11 @@ def test_the_page_of_a_run_shows_what_it_printed_as_text(lab: Lab) -> None:
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "done &amp; dusted" in page
     assert "<script>" not in page
+    with urllib.request.urlopen(
+        urllib.request.Request(f"{lab.server.url}/", headers={"Authorization": f"Basic {login}"})
+    ) as answer:
+        path = urllib.parse.urlsplit(ended.run.run_page_url).path
+        assert f"<a href='{path}'>" in answer.read().decode()
 
 
 @pytest.mark.parametrize(
