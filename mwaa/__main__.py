@@ -3,32 +3,151 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from mwaa.package import ROOT, PackageError, build
+import boto3
+
+from mwaa import package, status
+from mwaa.deployment import Deployment
+from mwaa.errors import DeployError, SettingError, spoken
+from mwaa.settings import Settings
+
+BUILT = package.ROOT / "build" / "mwaa"
+EPILOG = """\
+A first deployment:   cp mwaa/example.toml mwaa.toml, then: package, diff, deploy
+A change:             diff, deploy (uploads only what differs; asks first)
+AWS credentials are found as the AWS CLI finds them (AWS_PROFILE, sso, ...), the workspace by DATABRICKS_HOST and
+DATABRICKS_TOKEN. docs/operations.md has the whole way, with what each step prints and what it costs.
+"""
 
 
-def package(_: argparse.Namespace) -> int:
-    target = ROOT / "build" / "mwaa"
-    checksums = build(target)
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def build_package(arguments: argparse.Namespace) -> int:
+    checksums = package.build(BUILT)
     for name, checksum in checksums.items():
-        print(f"{checksum[:16]}  {name}")
-    print(f"{len(checksums)} files in {target.relative_to(ROOT)}")
+        say(f"{checksum[:16]}  {name}")
+    say(f"{len(checksums)} files in {BUILT.relative_to(package.ROOT)}")
     return 0
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m mwaa", description="The way to MWAA, AWS and Databricks."
+def diff(arguments: argparse.Namespace) -> int:
+    deployment = _deployment(arguments)
+    with spoken():
+        found = deployment.overview()
+        deployment.drop(found)
+    for line in found.lines():
+        say(line)
+    if not found:
+        say("Nothing has changed.")
+    return 0
+
+
+def deploy(arguments: argparse.Namespace) -> int:
+    deployment = _deployment(arguments)
+    with spoken():
+        deployment.deploy()
+    return 0
+
+
+def show_status(arguments: argparse.Namespace) -> int:
+    deployment = _deployment(arguments)
+    with spoken():
+        return 0 if status.show(deployment, _clients(deployment.settings), say) else 1
+
+
+def destroy(arguments: argparse.Namespace) -> int:
+    deployment = _deployment(arguments)
+    with spoken():
+        deployment.destroy()
+    return 0
+
+
+def _deployment(arguments: argparse.Namespace) -> Deployment:
+    settings = Settings.read(arguments.file)
+    package.build(BUILT)
+    return Deployment(settings, _clients(settings), os.environ, BUILT, say, _asker(arguments))
+
+
+def _clients(settings: Settings) -> Callable[[str], Any]:
+    """Return what makes a boto3 client in the deployment's region."""
+    with spoken():
+        session = boto3.Session(region_name=settings.region)
+        known = {
+            region
+            for partition in session.get_available_partitions()
+            for region in session.get_available_regions("cloudformation", partition)
+        }
+    if settings.region not in known:
+        raise SettingError(f"mwaa.toml: there is no AWS region {settings.region!r}.")
+    return lambda service: session.client(service)  # type: ignore[call-overload]
+
+
+def _asker(arguments: argparse.Namespace) -> Callable[[str], str]:
+    def ask(question: str) -> str:
+        answer: str | None = getattr(arguments, "answer", None)
+        if answer is not None:
+            return answer
+        if not sys.stdin.isatty():
+            raise DeployError("There is nobody to ask: deploy with --yes, or destroy with --confirm NAME.")
+        return input(question)
+
+    return ask
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m mwaa",
+        description="The way to MWAA, AWS and Databricks.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    commands.add_parser("package", help="build the artefacts in build/mwaa/").set_defaults(run=package)
-    arguments = parser.parse_args()
+    made.add_argument(
+        "--file",
+        type=Path,
+        default=Path("mwaa.toml"),
+        metavar="FILE",
+        help="the deployment (default: mwaa.toml)",
+    )
+    commands = made.add_subparsers(required=True, metavar="COMMAND")
+    for run, name, text in (
+        (build_package, "package", "build the artefacts in build/mwaa/ and prove them in MWAA's layout"),
+        (diff, "diff", "show what a deployment would change, and change nothing"),
+        (deploy, "deploy", "show what would change, ask, and do it; run it again after a failure"),
+        (
+            show_status,
+            "status",
+            "one screen: what runs and what does not (exit status 1 when something does not)",
+        ),
+        (destroy, "destroy", "list what holds data, ask for the deployment's name, and take everything away"),
+    ):
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command.set_defaults(run=run)
+        if name == "deploy":
+            command.add_argument("--yes", dest="answer", action="store_const", const="yes", help="do not ask")
+        if name == "destroy":
+            command.add_argument(
+                "--confirm", dest="answer", metavar="NAME", help="the deployment's name; do not ask"
+            )
+    return made
+
+
+def main() -> int:
+    arguments = parser().parse_args()
     try:
         return int(arguments.run(arguments))
-    except PackageError as error:
+    except DeployError as error:
         print(error, file=sys.stderr)
-        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. What AWS has begun goes on there; run this again to go on.", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from mwaa.errors import PackageError
 
 ROOT = Path(__file__).resolve().parents[1]
 # The first moment that a zip entry can have: the time of a build is not part of what was built.
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-class PackageError(Exception):
-    """What is missing for a package, and how to get it."""
-
-
 def build(target: Path) -> dict[str, str]:
     """Build every artefact anew.
 
-    What MWAA takes from its bucket: ``dags/`` (with ``include/``), ``plugins.zip``, ``requirements.txt``. What the
-    other parts take: ``rest_proxy.zip``, ``s3_sink.zip`` (a Connect plug-in), ``notebooks/``.
+    What MWAA takes from its bucket: ``dags/`` (with ``include/``), ``plugins.zip``, ``requirements.txt``,
+    ``startup.sh``. What the other parts take: ``rest_proxy.zip``, ``s3_sink.zip`` (a Connect plug-in),
+    ``openapi.yaml``, ``connector.json``, ``notebooks/``.
 
     :return: path below ``target`` -> SHA-256, sorted by path.
     :raises PackageError: the sink plug-in has not been built.
@@ -32,6 +33,9 @@ def build(target: Path) -> dict[str, str]:
     _copy(ROOT / "include" / "emulation", target / "dags" / "include" / "emulation")
     shutil.copyfile(ROOT / "include" / "__init__.py", target / "dags" / "include" / "__init__.py")
     shutil.copyfile(ROOT / "requirements.txt", target / "requirements.txt")
+    shutil.copyfile(ROOT / "mwaa" / "startup.sh", target / "startup.sh")
+    shutil.copyfile(ROOT / "mwaa" / "cloudformation" / "openapi.yaml", target / "openapi.yaml")
+    (target / "connector.json").write_text(_connector(), "utf-8")
     _copy(ROOT / "include" / "notebooks", target / "notebooks")
     _zip(ROOT / "plugins", target / "plugins.zip")
     _zip(ROOT / "msk" / "rest_proxy", target / "rest_proxy.zip", inside="msk/rest_proxy/")
@@ -41,6 +45,19 @@ def build(target: Path) -> dict[str, str]:
     _zip(sink, target / "s3_sink.zip", inside="s3_sink/")
     files = sorted(path for path in target.rglob("*") if path.is_file())
     return {str(path.relative_to(target)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _connector() -> str:
+    """Return msk/connector.json as connect.yaml includes it: its placeholders are CloudFormation's to fill in."""
+    names = {"${prefix}": "${Prefix}", "${bucket}": "${DataBucket}", "${region}": "${AWS::Region}"}
+    properties = json.loads((ROOT / "msk" / "connector.json").read_text("utf-8"))
+    del properties["store.url"]  # on AWS it is Amazon S3
+    found: dict[str, Any] = {}
+    for key, value in properties.items():
+        for ours, theirs in names.items():
+            value = value.replace(ours, theirs)
+        found[key] = {"Fn::Sub": value} if "${" in value else value
+    return json.dumps(found, indent=2) + "\n"
 
 
 def _files(folder: Path) -> Iterator[Path]:

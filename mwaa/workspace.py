@@ -2,37 +2,139 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from mwaa.bucket import Changes, compare
+from mwaa.errors import WorkspaceError
 
 NOTEBOOK_HEADER = "# Databricks notebook source"
 
 
-def deploy_notebooks(client: Any, source: Path, target: str) -> list[str]:
-    """Upload every notebook and library file below ``source`` to the workspace folder ``target``.
+@contextmanager
+def spoken() -> Iterator[None]:
+    """Turn what databricks-sdk raises into a WorkspaceError that a person can act on."""
+    import requests
+    from databricks.sdk.errors.base import DatabricksError
+    from databricks.sdk.errors.platform import PermissionDenied, Unauthenticated
 
-    Notebooks lose their ``.py`` as Databricks shows them; library files keep it, so that notebooks can import them.
-    What lies in ``target`` and no longer in ``source`` is deleted: a stale module would still be importable.
+    try:
+        yield
+    except Unauthenticated as error:
+        raise WorkspaceError(
+            f"The Databricks workspace does not take the login ({error}). The token is wrong or has expired: make a "
+            "new one and set DATABRICKS_TOKEN, then run this again."
+        ) from None
+    except PermissionDenied as error:
+        raise WorkspaceError(
+            f"Not permitted in the Databricks workspace: {error} The login needs 'can manage' on the notebooks' folder."
+        ) from None
+    except DatabricksError as error:
+        raise WorkspaceError(f"The Databricks workspace refused: {error}") from None
+    except (requests.RequestException, TimeoutError) as error:
+        raise WorkspaceError(
+            f"The Databricks workspace does not answer: {error} Check DATABRICKS_HOST and the network."
+        ) from None
+    except ValueError as error:
+        # What the SDK says when no host or no way to log in is configured.
+        reason = str(error).split("Config:")[0].strip()
+        raise WorkspaceError(
+            f"No Databricks workspace: {reason} Set DATABRICKS_HOST with DATABRICKS_TOKEN, or with "
+            "DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET."
+        ) from None
+
+
+def connect() -> Any:
+    """Return a client of the workspace that databricks-sdk's usual variables name, once it has let us in."""
+    import logging
+
+    # The SDK looks for the workspace's optional description, and warns where there is none.
+    logging.getLogger("databricks.sdk").setLevel(logging.ERROR)
+    from databricks.sdk import WorkspaceClient
+    from databricks.sdk.core import Config
+
+    with spoken():
+        # Without these a workspace that does not exist is asked for five minutes.
+        client = WorkspaceClient(config=Config(retry_timeout_seconds=20, http_timeout_seconds=20))
+        client.current_user.me()
+    return client
+
+
+def notebook_changes(client: Any, source: Path, target: str) -> Changes:
+    """Compare the notebooks and library files below ``source`` with the workspace folder ``target``."""
+    here = {name: _digest(path.read_bytes()) for path, name in _workspace_files(source)}
+    return compare(here, _workspace_digests(client, target))
+
+
+def deploy_notebooks(client: Any, source: Path, target: str) -> list[str]:
+    """Bring the workspace folder ``target`` to what lies below ``source``; what is the same already is left alone.
 
     :param client: a ``databricks.sdk.WorkspaceClient``.
-    :return: the workspace paths that were written.
+    :return: the workspace paths of all files.
+    """
+    upload_notebooks(client, source, target, notebook_changes(client, source, target))
+    return [f"{target}/{name}" for _, name in _workspace_files(source)]
+
+
+def upload_notebooks(client: Any, source: Path, target: str, changes: Changes) -> None:
+    """Upload what is new or differs, and delete what is no longer in ``source``: a stale module can be imported still.
+
+    Notebooks lose their ``.py`` as Databricks shows them; library files keep it, so that notebooks can import them.
     """
     from databricks.sdk.service.workspace import ImportFormat, Language
 
-    written = []
-    for path, name in _workspace_files(source):
-        workspace_path = f"{target}/{name}"
-        client.workspace.mkdirs(workspace_path.rpartition("/")[0])
-        content = path.read_bytes()
+    wanted = {*changes.added, *changes.changed}
+    files = {name: path for path, name in _workspace_files(source) if name in wanted}
+    for folder in {f"{target}/{name}".rpartition("/")[0] for name in files}:
+        client.workspace.mkdirs(folder)
+    for name, path in files.items():
+        kind: dict[str, Any] = {"format": ImportFormat.AUTO}
         if _is_notebook(path):
             kind = {"format": ImportFormat.SOURCE, "language": Language.PYTHON}
-        else:
-            kind = {"format": ImportFormat.AUTO}
-        client.workspace.upload(workspace_path, content, overwrite=True, **kind)
-        written.append(workspace_path)
-    _delete_others(client, target, set(written))
-    return written
+        client.workspace.upload(f"{target}/{name}", path.read_bytes(), overwrite=True, **kind)
+    for name in changes.removed:
+        client.workspace.delete(f"{target}/{name}")
+
+
+def remove_notebooks(client: Any, target: str) -> bool:
+    """Delete the folder of the notebooks; return whether there was one."""
+    from databricks.sdk.errors import NotFound
+
+    try:
+        client.workspace.delete(target, recursive=True)
+    except NotFound:
+        return False
+    return True
+
+
+def scope_changes(client: Any, scope: str, wanted: dict[str, str]) -> list[str]:
+    """Return the keys of a secret scope that are missing or have another value than wanted; all, without a scope."""
+    if scope not in {each.name for each in client.secrets.list_scopes()}:
+        return sorted(wanted)
+    keys = {each.key for each in client.secrets.list_secrets(scope)}
+
+    def same(key: str) -> bool:
+        if key not in keys:
+            return False
+        stored = client.secrets.get_secret(scope, key).value or ""
+        return base64.b64decode(stored) == wanted[key].encode()
+
+    return sorted(key for key in wanted if not same(key))
+
+
+def put_scope(client: Any, scope: str, wanted: dict[str, str]) -> list[str]:
+    """Create a secret scope if it is missing and put what differs; return the keys that were put."""
+    changed = scope_changes(client, scope, wanted)
+    if scope not in {each.name for each in client.secrets.list_scopes()}:
+        client.secrets.create_scope(scope)
+    for key in changed:
+        client.secrets.put_secret(scope, key, string_value=wanted[key])
+    return changed
 
 
 def _workspace_files(source: Path) -> Iterator[tuple[Path, str]]:
@@ -46,14 +148,34 @@ def _is_notebook(path: Path) -> bool:
         return file.readline().strip() == NOTEBOOK_HEADER
 
 
-def _delete_others(client: Any, folder: str, wanted: set[str]) -> None:
+def _workspace_digests(client: Any, folder: str) -> dict[str, str]:
+    """Return name below the folder -> digest, of everything there; eight at a time, as each is a call."""
+    from databricks.sdk.service.workspace import ExportFormat, ObjectType
+
+    def digest(item: Any) -> str:
+        kind = ExportFormat.SOURCE if item.object_type == ObjectType.NOTEBOOK else ExportFormat.AUTO
+        return _digest(base64.b64decode(client.workspace.export(item.path, format=kind).content or ""))
+
+    items = {item.path.removeprefix(f"{folder}/"): item for item in _walk(client, folder)}
+    with ThreadPoolExecutor(8) as pool:
+        return dict(zip(items, pool.map(digest, items.values()), strict=True))
+
+
+def _walk(client: Any, folder: str) -> Iterator[Any]:
+    from databricks.sdk.errors import NotFound
     from databricks.sdk.service.workspace import ObjectType
 
-    for item in client.workspace.list(folder):
+    try:
+        items = list(client.workspace.list(folder))
+    except NotFound:
+        return
+    for item in items:
         if item.object_type == ObjectType.DIRECTORY:
-            if any(path.startswith(f"{item.path}/") for path in wanted):
-                _delete_others(client, item.path, wanted)
-            else:
-                client.workspace.delete(item.path, recursive=True)
-        elif item.path not in wanted:
-            client.workspace.delete(item.path)
+            yield from _walk(client, item.path)
+        else:
+            yield item
+
+
+def _digest(content: bytes) -> str:
+    # The workspace keeps a notebook's cells, not its bytes: line ends at its end may go.
+    return hashlib.sha256(content.rstrip()).hexdigest()

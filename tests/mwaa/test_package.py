@@ -13,7 +13,7 @@ def built(tmp_path, monkeypatch):
     """A package of the real tree; the plug-in's jars are stood in for, they are tested where they are built."""
     root = tmp_path / "root"
     root.mkdir()
-    for name in ("dags", "include", "plugins", "msk", "requirements.txt"):
+    for name in ("dags", "include", "plugins", "msk", "mwaa", "requirements.txt"):
         (root / name).symlink_to(package.ROOT / name)
     jar = root / ".jars" / "connect-plugins" / "s3_sink" / "sink.jar"
     jar.parent.mkdir(parents=True)
@@ -49,7 +49,7 @@ def test_plugins_zip_holds_the_contents_with_dotfiles(built):
 def test_an_unbuilt_plug_in_says_what_to_run(tmp_path, monkeypatch):
     root = tmp_path / "root"
     root.mkdir()
-    for name in ("dags", "include", "plugins", "msk", "requirements.txt"):
+    for name in ("dags", "include", "plugins", "msk", "mwaa", "requirements.txt"):
         (root / name).symlink_to(package.ROOT / name)
     monkeypatch.setattr(package, "ROOT", root)
     with pytest.raises(package.PackageError, match="make install"):

@@ -1,0 +1,162 @@
+"""The settings of a deployment: mwaa.toml, which holds no secret. mwaa/example.toml shows them with their defaults."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from mwaa.errors import SettingError
+
+# In the order in which they are deployed: each uses what those before it have put out.
+PARTS = (
+    "storage",
+    "roles",
+    "streams",
+    "network",
+    "source",
+    "kafka",
+    "proxy",
+    "api",
+    "secrets",
+    "connect",
+    "databricks",
+    "alarms",
+    "environment",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One deployment; names as in mwaa.toml. Numbers of bytes are GiB, times are hours or days where the name says so.
+
+    :param name: what the names of stacks, roles, buckets and the MWAA environment begin with.
+    :param region: where it all lies.
+    :param prefix: first part of the names of topics, streams and tables.
+    :param data_bucket: empty: NAME-data-ACCOUNT.
+    :param mwaa_bucket: empty: NAME-mwaa-ACCOUNT.
+    :param parts: which templates to deploy; all, unless what they make exists already (see ``given``).
+    :param given: parameters of templates whose part is not deployed, such as subnets of a network that exists.
+    :param offline: the environment has no way out: requirements come as wheels inside plugins.zip.
+    :param notebook_dir: workspace folder of the notebooks.
+    :param compute: where the batch notebooks run, as the setting of that name in docs/data.md; empty: a job cluster
+        with the deployment's instance profile.
+    :param stream_compute: the same for the stream notebook.
+    :param secret_scope: Databricks secret scope with AWS keys for the streams; empty: the instance profile.
+    :param parameters: further parameters of the templates, by their names there.
+    """
+
+    name: str = "pinterest"
+    region: str = "us-east-1"
+    prefix: str = "pinterest"
+    data_bucket: str = ""
+    mwaa_bucket: str = ""
+    parts: tuple[str, ...] = PARTS
+    given: dict[str, str] = field(default_factory=dict)
+    offline: bool = False
+    notebook_dir: str = "/Shared/pinterest"
+    storage: str = ""
+    catalog: str = ""
+    schema: str = "pinterest"
+    compute: dict[str, Any] = field(default_factory=dict)
+    stream_compute: dict[str, Any] = field(default_factory=dict)
+    secret_scope: str = ""
+    parameters: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, pattern, wanted in (
+            # Names of buckets begin with it (63 characters, with -data- and the account's 12 digits).
+            ("name", r"[a-z][a-z0-9-]{0,30}[a-z0-9]", "2 to 32 lower-case letters, digits and hyphens"),
+            ("region", r"[a-z]{2}(-[a-z]+)+-\d", "an AWS region such as us-east-1"),
+            ("prefix", r"[A-Za-z0-9][A-Za-z0-9_]{0,63}", "letters, digits and underscores"),
+            ("data_bucket", r"|[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of a bucket"),
+            ("mwaa_bucket", r"|[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of a bucket"),
+            ("notebook_dir", r"/\S+", "a workspace folder that starts with /"),
+        ):
+            if not re.fullmatch(pattern, getattr(self, name)):
+                raise SettingError(f"mwaa.toml: {name} is {getattr(self, name)!r}; wanted: {wanted}.")
+        unknown = [part for part in self.parts if part not in PARTS]
+        if unknown:
+            raise SettingError(f"mwaa.toml: parts: {unknown[0]!r} is none of {', '.join(PARTS)}.")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read mwaa.toml.
+
+        :raises SettingError: it is missing, no TOML, or something in it is not a setting.
+        """
+        try:
+            given = tomllib.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            raise SettingError(f"There is no {path}. Start with: cp mwaa/example.toml {path}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingError(f"{path} is not TOML: {error}") from None
+        return cls.of(given)
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Self:
+        """Make settings of what a file says, each value of its type."""
+        values: dict[str, Any] = {}
+        known = {each.name: each for each in fields(cls)}
+        for name, value in given.items():
+            if name not in known:
+                raise SettingError(f"mwaa.toml: there is no setting {name!r}; there are {', '.join(known)}.")
+            default = getattr(cls(), name)
+            wanted = list if isinstance(default, tuple) else type(default)
+            if not isinstance(value, wanted):
+                raise SettingError(f"mwaa.toml: {name} is {value!r}; wanted: {_kind(wanted)}.")
+            values[name] = tuple(value) if wanted is list else value
+        for name in ("given", "parameters"):
+            if name in values:
+                values[name] = {key: _text(key, value) for key, value in values[name].items()}
+        return cls(**values)
+
+    def stack(self, part: str) -> str:
+        """Name of a part's CloudFormation stack."""
+        return f"{self.name}-{part}"
+
+    def values(self, account: str) -> dict[str, str]:
+        """Parameters of the templates as far as settings say them; ``parameters`` and ``given`` come last and win."""
+        compute = {"aws_attributes": {"instance_profile_arn": "${DatabricksProfileArn}"}}
+        cluster = {
+            "new_cluster": {
+                "spark_version": "18.0.x-scala2.13",
+                "node_type_id": "m5d.large",
+                "num_workers": 1,
+                **compute,
+            }
+        }
+        return {
+            "Name": self.name,
+            "Prefix": self.prefix,
+            "DataBucketName": self.data_bucket or f"{self.name}-data-{account}",
+            "MwaaBucketName": self.mwaa_bucket or f"{self.name}-mwaa-{account}",
+            "NotebookDir": self.notebook_dir,
+            "Storage": self.storage,
+            "Catalog": self.catalog,
+            "Schema": self.schema,
+            "SecretScope": self.secret_scope,
+            "ExternalSource": "false" if "source" in self.parts else "true",
+            "Compute": json.dumps(self.compute or cluster),
+            "StreamCompute": json.dumps(self.stream_compute or cluster),
+            **self.given,
+            **self.parameters,
+        }
+
+
+def _kind(kind: type) -> str:
+    return {str: "text", bool: "true or false", list: "a list", dict: "a table"}.get(kind, kind.__name__)
+
+
+def _text(name: str, value: Any) -> str:
+    """A template's parameter is text, whatever TOML makes of it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return ",".join(str(each) for each in value)
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise SettingError(f"mwaa.toml: {name} is {value!r}; wanted: text, a number, true, false or a list.")
