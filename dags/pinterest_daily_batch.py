@@ -31,6 +31,7 @@ from airflow.providers.amazon.aws.operators.s3 import S3CopyObjectOperator
 from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator
 from airflow.sdk import CronTriggerTimetable, Param, chain, dag
 
+from pinterest_pipeline.alarms import failed_run
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
 from pinterest_pipeline.hooks.answers import LATEST_KEY, run_key
@@ -75,6 +76,7 @@ def notebook(name: str, **parameters: str) -> DatabricksNotebookOperator:
     dagrun_timeout=timedelta(hours=12),
     tags=[Tag.PINTEREST, Tag.BATCH, Tag.TIER_1],
     doc_md=__doc__,
+    on_failure_callback=failed_run(SETTINGS),
     default_args={
         "owner": "pinterest",
         "retries": 2,

@@ -36,6 +36,7 @@ from typing import Any
 from airflow.sdk import Param, XComArg, chain, dag, get_current_context, task
 from pendulum import datetime
 
+from pinterest_pipeline.alarms import failed_run
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
 from pinterest_pipeline.operators.databricks import (
@@ -62,6 +63,7 @@ STOP_KEY = f"streams/{SETTINGS.prefix}/stop/{RUN_KEY}"
     dagrun_timeout=timedelta(hours=6),
     tags=[Tag.PINTEREST, Tag.STREAMING, Tag.TIER_2],
     doc_md=__doc__,
+    on_failure_callback=failed_run(SETTINGS),
     default_args={
         "owner": "pinterest",
         "retries": 2,

@@ -32,6 +32,7 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 from pendulum import datetime
 
+from pinterest_pipeline.alarms import failed_run
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
 from pinterest_pipeline.operators.kafka import KafkaCreateTopicsOperator
@@ -52,6 +53,7 @@ ASSETS = Assets.of(SETTINGS)
     dagrun_timeout=timedelta(hours=6),
     tags=[Tag.PINTEREST, Tag.INGESTION, Tag.TIER_2],
     doc_md=__doc__,
+    on_failure_callback=failed_run(SETTINGS),
     default_args={
         "owner": "pinterest",
         "retries": 2,

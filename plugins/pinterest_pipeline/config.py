@@ -105,6 +105,7 @@ class Settings:
     :param region: region of the streams.
     :param topic_partitions: partitions of a topic that has to be created; -1: the brokers' default.
     :param topic_replication: its replication factor; -1: the brokers' default.
+    :param alarm_topic_arn: SNS topic that is told of failed DAG runs; empty: nobody is told.
     :param poll_seconds: pause between two looks at anything that is waited for.
     """
 
@@ -125,6 +126,7 @@ class Settings:
     topic_partitions: int = 3
     topic_replication: int = -1
     poll_seconds: int = 10
+    alarm_topic_arn: str = ""
 
     def __post_init__(self) -> None:
         # What follows from another setting is filled in here, so that every reader sees the same value.
@@ -144,6 +146,11 @@ class Settings:
             ("mount_point", r"|/mnt/\S+", "empty, or a path under /mnt/"),
             ("notebook_dir", r"/\S+", "a workspace folder that starts with /"),
             ("kinesis_endpoint_url", r"|https?://\S+", "empty, or a URL"),
+            (
+                "alarm_topic_arn",
+                r"|arn:[a-z-]+:sns:[a-z0-9-]+:\d{12}:\S+",
+                "empty, or the ARN of an SNS topic",
+            ),
         ):
             self._check(name, pattern, wanted)
         if self.topic_partitions != -1 and self.topic_partitions < 1:
@@ -169,7 +176,7 @@ class Settings:
         """
         text = (
             "bucket prefix storage mount_point catalog schema notebook_dir connector_name checkpoint_dir "
-            "kinesis_endpoint_url secret_scope region"
+            "kinesis_endpoint_url secret_scope region alarm_topic_arn"
         )
         unknown = sorted(_given_names() - set(cls.__dataclass_fields__))
         if unknown:

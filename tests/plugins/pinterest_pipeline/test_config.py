@@ -51,6 +51,7 @@ def test_what_follows_from_the_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
         ("mount_point", "/elsewhere", "a path under /mnt/"),
         ("notebook_dir", "Shared", "starts with /"),
         ("kinesis_endpoint_url", "localhost:4566", "empty, or a URL"),
+        ("alarm_topic_arn", "alarms", "the ARN of an SNS topic"),
         ("poll_seconds", "0", "at least 1"),
         ("poll_seconds", "soon", "a whole number is needed, not 'soon'"),
         ("topic_partitions", "0", "at least 1, or -1"),
