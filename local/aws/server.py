@@ -98,6 +98,9 @@ async def _serve(settings: Settings, descriptor: int) -> None:
     from ministack.app import app as ministack
     from ministack.core import hypercorn_compat
 
+    from local.aws import resharding
+
+    resharding.install()
     hypercorn_compat.install()
     front = Front(
         Verifier(settings.access_key_id, settings.secret_access_key, settings.region),
