@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse
 from pinterest_pipeline.config import Settings
 from pinterest_pipeline.exceptions import SettingError
 from pinterest_pipeline.hooks.answers import AnswersHook
+from pinterest_pipeline.page.missing import missing_note
 from pinterest_pipeline.page.render import render_answers, render_note
 
 log = logging.getLogger(__name__)
@@ -52,19 +53,20 @@ def create_app(read: Callable[[], dict[str, Any] | None] = read_published) -> Fa
 
     @app.get("/", response_class=HTMLResponse, dependencies=[Depends(get_user)])
     def answers() -> HTMLResponse:
+        notes = missing_note()
         try:
             published = read()
-            page, status = (
-                (render_answers(published), 200) if published else (render_note(NOT_PUBLISHED), 200)
-            )
+            page = render_answers(published, notes) if published else render_note(NOT_PUBLISHED, notes)
+            status = 200
         except SettingError as error:
-            page, status = render_note(f"The pipeline is not set up: {error}"), 500
+            page, status = render_note(f"The pipeline is not set up: {error}", notes), 500
         except (BotoCoreError, ClientError) as error:
             log.warning("The published answers cannot be read: %s", error)
-            page, status = render_note(f"The bucket does not answer: {error}"), 502
+            page, status = render_note(f"The bucket does not answer: {error}", notes), 502
         except (KeyError, TypeError, ValueError) as error:
             log.warning("answers/latest.json is not what it should be: %r", error)
-            page, status = render_note(f"answers/latest.json is not what it should be: {error!r}"), 502
+            page = render_note(f"answers/latest.json is not what it should be: {error!r}", notes)
+            status = 502
         return HTMLResponse(page, status_code=status, headers=HEADERS)
 
     return app

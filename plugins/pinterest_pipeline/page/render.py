@@ -35,10 +35,11 @@ details { margin-bottom: .5rem; } summary { cursor: pointer; font-weight: 600; }
 """.strip()
 
 
-def render_answers(published: Mapping[str, Any]) -> str:
+def render_answers(published: Mapping[str, Any], notes: Iterable[str] = ()) -> str:
     """
     Return the page of what was published.
 
+    :param notes: what is to be said first.
     :raises KeyError, TypeError, ValueError: it is not what the batch publishes.
     """
     answers = published["answers"]
@@ -46,6 +47,7 @@ def render_answers(published: Mapping[str, Any]) -> str:
     if missing:
         raise ValueError(f"no answers to {', '.join(missing)}")
     parts = [
+        *_notes(notes),
         f"<p>Run <code>{_text(published['run_id'])}</code>, published {_text(published['generated_at'])}.</p>",
         "<h2>Ledger</h2>",
         _ledger("This run", published["ledger"]["run"]),
@@ -56,9 +58,13 @@ def render_answers(published: Mapping[str, Any]) -> str:
     return _page(parts)
 
 
-def render_note(note: str) -> str:
-    """Return a page that says why there are no answers to see."""
-    return _page([f'<p class="note">{_text(note)}</p>'])
+def render_note(note: str, notes: Iterable[str] = ()) -> str:
+    """Return a page that says why there are no answers to see; `notes` are said first."""
+    return _page([*_notes(notes), *_notes([note])])
+
+
+def _notes(notes: Iterable[str]) -> list[str]:
+    return [f'<p class="note">{_text(note)}</p>' for note in notes]
 
 
 def _page(parts: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from botocore.exceptions import EndpointConnectionError
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
-from pinterest_pipeline.page import create_app
+from pinterest_pipeline.page import create_app, missing
 
 COUNTS = {"read": 9, "clean": 6, "superseded": 2, "quarantined": 1, "by_reason": {"blank": 1}}
 PIN = {**COUNTS, "unparsable_follower_counts": 3}
@@ -160,3 +161,17 @@ def test_the_bucket_is_read(s3: Any, bucket: str, monkeypatch: pytest.MonkeyPatc
     assert "Aruba" in TestClient(app).get("/").text
     s3.put_object(Bucket=bucket, Key="answers/latest.json", Body=b"{")
     assert TestClient(app).get("/").status_code == 502
+
+
+def test_what_is_not_installed_is_said_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(missing, "REQUIREMENTS", ("fastapi", "surely-not-installed"))
+    for read in (lambda: PUBLISHED, lambda: None, raises(ValueError("no JSON"))):
+        text = page(read).get("/").text
+        assert "Not installed in this web server: surely-not-installed." in text
+
+
+def test_the_requirements_that_the_page_looks_for_are_those_of_mwaa() -> None:
+    lines = (Path(__file__).parents[4] / "requirements.txt").read_text("utf-8").splitlines()
+    assert [re.split("[=<>]", line)[0] for line in lines if not line.startswith("#")] == list(
+        missing.REQUIREMENTS
+    )
