@@ -43,7 +43,7 @@ def start_stack(stack: settings.Stack) -> None:
         prepare.before_start(stack)
         supervisor.launch(wanted)
         supervisor.start(wanted, say)
-    prepare.create_bucket(stack)
+    prepare.deploy_templates(stack)
     prepare.create_topics(stack)
     prepare.create_connector(stack)
     files = prepare.deploy_notebooks(stack)

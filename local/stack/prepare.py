@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -18,8 +19,15 @@ from kafka import KafkaAdminClient
 
 from local.stack.configure import DAG_IDS, NOTEBOOK_DIR, kafka_commands, write_connections
 from local.stack.errors import StackError
-from local.stack.settings import PREFIX, REGION, ROOT, Stack, write_private
+from local.stack.settings import PREFIX, REGION, ROOT, STAGE, Stack, write_private
 from local.stack.supervisor import MARKER, await_that
+from mwaa.bucket import Objects, checksum
+from mwaa.errors import DeployError
+from mwaa.settings import Settings
+from mwaa.stacks import Stacks
+
+# In the order in which they need each other's outputs.
+TEMPLATES = ("storage", "roles", "streams", "api", "secrets")
 
 
 def before_start(stack: Stack) -> None:
@@ -49,10 +57,63 @@ def _run_once(stack: Stack, name: str, command: list[str], environment: dict[str
         raise StackError(f"{name} failed with status {done.returncode}. Log: {log}")
 
 
-def create_bucket(stack: Stack) -> None:
-    s3 = aws_client(stack, "s3")
-    if stack.bucket not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
-        s3.create_bucket(Bucket=stack.bucket)
+def deploy_templates(stack: Stack) -> None:
+    """Deploy those of mwaa/cloudformation/ that the AWS stand-in knows: what works on AWS was made here first.
+
+    :raises StackError: CloudFormation does not take a template; with its reason.
+    """
+    client = functools.partial(aws_client, stack)
+    settings = Settings(
+        name=PREFIX,
+        prefix=PREFIX,
+        data_bucket=stack.bucket,
+        mwaa_bucket=f"{PREFIX}-mwaa-{stack.stack_id[:8]}",
+    )
+    stacks = Stacks(client("cloudformation"), settings.stack, lambda line: None)
+    values = {
+        **settings.values("000000000000"),
+        "DataVersioning": "Suspended",
+        "StreamMode": "PROVISIONED",
+        "StageName": STAGE,
+    }
+    try:
+        for part in TEMPLATES:
+            if found := _kept_by_itself(part, stacks, client, settings):
+                values |= found
+                continue
+            if part == "api":
+                values["OpenApiLocation"] = _put_openapi(client("s3"), values["MwaaBucket"])
+            stacks.apply(stacks.plan(part, values), values)
+            values |= stacks.outputs(part)
+    except DeployError as error:
+        raise StackError(f"{error} Log: {stack.log}/aws.log") from None
+
+
+def _kept_by_itself(part: str, stacks: Stacks, client: Any, settings: Settings) -> dict[str, str]:
+    """Outputs of a part whose resources are there without their stack, which deploying would refuse or overwrite.
+
+    A killed stand-in keeps its buckets and forgets its stacks; the streams are then made by the DAG that needs them.
+    """
+    if part == "storage" and stacks.status(part) is None:
+        buckets = {each["Name"] for each in client("s3").list_buckets()["Buckets"]}
+        if settings.data_bucket in buckets:
+            if settings.mwaa_bucket not in buckets:
+                client("s3").create_bucket(Bucket=settings.mwaa_bucket)
+            return {"DataBucket": settings.data_bucket, "MwaaBucket": settings.mwaa_bucket}
+    if part == "streams" and stacks.status(part) is None:
+        streams = client("kinesis").list_streams()["StreamNames"]
+        return {name: name for name in streams if name.startswith(f"streaming-{settings.prefix}-")}
+    return {}
+
+
+def _put_openapi(s3: Any, bucket: str) -> str:
+    """Put the API's definition where CloudFormation includes it from; return its address."""
+    path = ROOT / "mwaa" / "cloudformation" / "openapi.yaml"
+    key = f"templates/openapi-{checksum(path)[:16]}.yaml"
+    objects = Objects(s3, bucket)
+    if not objects.checksums([key]):
+        objects.put(key, path)
+    return f"s3://{bucket}/{key}"
 
 
 def aws_client(stack: Stack, service: Any) -> Any:
