@@ -263,7 +263,8 @@ class Runs:
         if run is None:
             raise ApiError("INVALID_PARAMETER_VALUE", f"Run {task_run_id} does not exist.")
         run = self._active.get(run["run_id"], run)
-        return run, next(task for task in run["tasks"] if task["run_id"] == task_run_id)
+        tasks = [*run["tasks"], *run.get("earlier_attempts", [])]
+        return run, next(task for task in tasks if task["run_id"] == task_run_id)
 
     def _shown(self, run: Document) -> Document:
         page = f"{self._url}/jobs/{run['job_id']}/runs/{run['run_id']}"
@@ -277,7 +278,7 @@ class Runs:
             **{
                 key: value
                 for key, value in run.items()
-                if key not in ("idempotency_token", "timeout_seconds")
+                if key not in ("idempotency_token", "timeout_seconds", "earlier_attempts")
             },
             "job_parameters": [
                 {"name": name, "value": value} for name, value in run["job_parameters"].items()
@@ -293,7 +294,7 @@ class Runs:
 
     def _shown_task(self, run: Document, task: Document) -> Document:
         shown = self._shown(run)
-        own = next(shown_task for shown_task in shown["tasks"] if shown_task["run_id"] == task["run_id"])
+        own = {**task, "status": states.status(task["state"]), "run_page_url": shown["run_page_url"]}
         compute = {key: own[key] for key in ("existing_cluster_id", "new_cluster") if key in own}
         return {
             **shown,
@@ -331,7 +332,7 @@ class Runs:
         run = self._find(run_id)
         if run_id in self._active:
             raise ApiError("INVALID_STATE", f"Run {run_id} is active: cancel it first.")
-        for task in run["tasks"]:
+        for task in [*run["tasks"], *run.get("earlier_attempts", [])]:
             (self._logs / f"{task['run_id']}.log").unlink(missing_ok=True)
         self._store.delete_run(run)
 
@@ -390,19 +391,43 @@ class Runs:
                     "Upstream tasks did not succeed.",
                 )
             else:
-                ended = await self._execute(run, task)
+                ended = await self._attempts(run, task)
         except asyncio.CancelledError as cancelled:
             ended = self._interrupted(cancelled, run["timeout_seconds"])
-        except DriverError as error:
-            self._store.save_output(task["run_id"], {"error": str(error)})
-            ended = state("INTERNAL_ERROR", "FAILED", str(error))
-        except Exception:
-            log.exception("task run %s", task["run_id"])
-            ended = state("INTERNAL_ERROR", "FAILED", "The workspace failed; its log has the reason.")
         self._end(task, ended)
         self._store.save_run(run, active=True)
         results[task["task_key"]].set_result(ended["result_state"])
         return ended
+
+    async def _attempts(self, run: Document, task: Document) -> State:
+        """Runs a task until it succeeds, or as often as ``max_retries`` allows: -1 sets no limit."""
+        while True:
+            ended = await self._attempt(run, task)
+            if not _is_retried(run, task, ended):
+                return ended
+            self._end(task, ended)
+            run.setdefault("earlier_attempts", []).append(dict(task))
+            self._set(run, task, state("WAITING_FOR_RETRY", None, ended["state_message"]), anew=True)
+            await asyncio.sleep(int(task.get("min_retry_interval_millis") or 0) / 1000)
+            self._renew(run, task)
+
+    async def _attempt(self, run: Document, task: Document) -> State:
+        try:
+            return await self._execute(run, task)
+        except DriverError as error:
+            self._store.save_output(task["run_id"], {"error": str(error)})
+            return state("INTERNAL_ERROR", "FAILED", str(error))
+        except Exception:
+            log.exception("task run %s", task["run_id"])
+            return state("INTERNAL_ERROR", "FAILED", "The workspace failed; its log has the reason.")
+
+    def _renew(self, run: Document, task: Document) -> None:
+        """Makes a task that has failed a new attempt, with a run id and an output of its own."""
+        made = self._new_task(_bare(task)) | {"attempt_number": task["attempt_number"] + 1}
+        self._working[made["run_id"]] = self._working.pop(task["run_id"])
+        task.clear()
+        task.update(made)
+        self._set(run, task, state("PENDING"))
 
     def _interrupted(self, cancelled: asyncio.CancelledError, seconds: int) -> State:
         if self._closing:
@@ -463,9 +488,12 @@ class Runs:
             context={"jobId": str(run["job_id"]), "currentRunId": str(task["run_id"])},
         )
 
-    def _set(self, run: Document, task: Document, entered: State) -> None:
-        """A task enters a state, and the run with it when that is the first to be running or the last to end."""
-        if states.is_over(task["state"]):
+    def _set(self, run: Document, task: Document, entered: State, *, anew: bool = False) -> None:
+        """A task enters a state, and the run with it when that is the first to be running or the last to end.
+
+        A task that is over stays so, unless it begins ``anew``.
+        """
+        if states.is_over(task["state"]) and not anew:
             return
         _enter(task, entered)
         if entered["life_cycle_state"] == "RUNNING" and run["state"]["life_cycle_state"] == "PENDING":
@@ -587,6 +615,14 @@ def _check_order(needs: Mapping[str, list[str]]) -> None:
             )
         for key in free:
             del left[key]
+
+
+def _is_retried(run: Document, task: Document, ended: State) -> bool:
+    """Whether a task is tried again; only those of jobs are: a task of ``runs/submit`` has no retries."""
+    allowed = int(task.get("max_retries") or 0) if run["run_type"] == "JOB_RUN" else 0
+    if ended["result_state"] == "TIMEDOUT" and not task.get("retry_on_timeout"):
+        return False
+    return ended["result_state"] != "SUCCESS" and (allowed < 0 or task["attempt_number"] < allowed)
 
 
 def _job_parameters(settings: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, str]:

@@ -41,7 +41,7 @@ def status(current: State) -> dict[str, Any]:
     """The same as a ``status`` object."""
     life_cycle = current["life_cycle_state"]
     if life_cycle not in ENDED:
-        return {"state": life_cycle}
+        return {"state": "WAITING" if life_cycle == "WAITING_FOR_RETRY" else life_cycle}
     code, kind = _TERMINATION[current["result_state"]]
     details = {"code": code, "type": kind, "message": current["state_message"]}
     return {"state": "TERMINATED", "termination_details": details}

@@ -96,9 +96,8 @@ class Store:
         return [json.loads(document) for (document,) in rows]
 
     def delete_run(self, run: Document) -> None:
-        self._db.executemany(
-            "DELETE FROM outputs WHERE task_run_id = ?", [(t["run_id"],) for t in run["tasks"]]
-        )
+        tasks = [*run["tasks"], *run.get("earlier_attempts", [])]
+        self._db.executemany("DELETE FROM outputs WHERE task_run_id = ?", [(t["run_id"],) for t in tasks])
         self._db.execute("DELETE FROM tasks WHERE run_id = ?", (run["run_id"],))
         self._db.execute("DELETE FROM runs WHERE run_id = ?", (run["run_id"],))
 

@@ -355,6 +355,55 @@ def test_a_job_runs_no_more_often_than_it_may(lab: Lab) -> None:
         lab.client.jobs.get_run(first)
 
 
+def test_a_task_of_a_job_that_fails_is_tried_again(lab: Lab) -> None:
+    path = lab.notebook(
+        "third_time",
+        """
+        attempts = spark.catalog.tableExists("attempts") and spark.table("attempts").count() or 0
+        spark.range(1).write.mode("append").saveAsTable("attempts")
+        if attempts < 2:
+            raise ValueError(f"attempt {attempts} fails")
+        dbutils.notebook.exit(f"attempt {attempts}")
+        """,
+    )
+    task = jobs.Task.from_dict({
+        **_task("main", path).as_dict(),
+        "max_retries": 2,
+        "min_retry_interval_millis": 1,
+    })
+    job = lab.client.jobs.create(name="Three times", tasks=[task])
+    run_id = lab.client.jobs.run_now(job.job_id).run_id
+    ended = lab.ended(run_id)
+    assert (ended.state, ended.result) == ("SUCCESS", "attempt 2")
+    [last] = ended.run.tasks
+    assert last.attempt_number == 2
+    attempts = [last.run_id - 2, last.run_id - 1]  # each has a run id, and an output, of its own
+    errors = [lab.client.jobs.get_run_output(attempt).error for attempt in attempts]
+    assert errors == ["ValueError: attempt 0 fails", "ValueError: attempt 1 fails"]
+    submitted = lab.run(lab.notebook("fails", "raise ValueError('once')"))
+    assert submitted.state == "FAILED", "a task of runs/submit is not tried again"
+
+
+def test_a_task_without_an_end_of_retries_is_cancelled(lab: Lab) -> None:
+    path = lab.notebook("fails", "raise ValueError('again')")
+    task = jobs.Task.from_dict({
+        **_task("main", path).as_dict(),
+        "max_retries": -1,
+        "min_retry_interval_millis": 60_000,
+    })
+    job = lab.client.jobs.create(name="Without end", tasks=[task])
+    run_id = lab.client.jobs.run_now(job.job_id).run_id
+
+    def waits() -> bool:
+        state = lab.client.jobs.get_run(run_id).tasks[0].state
+        return bool(state.life_cycle_state == jobs.RunLifeCycleState.WAITING_FOR_RETRY)
+
+    lab.wait(waits, "the next attempt")
+    assert lab.life_cycle(run_id) == "RUNNING"
+    lab.client.jobs.cancel_run(run_id)
+    assert lab.ended(run_id).state == "CANCELED"
+
+
 def test_jobs_are_found_by_name_changed_and_paged(lab: Lab) -> None:
     path = lab.notebook("any", "pass")
     made = [lab.client.jobs.create(name=f"Paged {n}", tasks=[_task("main", path)]).job_id for n in range(3)]
