@@ -3,7 +3,8 @@
 
 Every day at midnight UTC, and whenever it is triggered, five Databricks notebooks turn the topics' objects in
 the bucket into the clean tables `pin`, `geo` and `user` and answer the eight questions. The answers are then
-published as `answers/latest.json`.
+published as `answers/latest.json`. On Sundays, and when the parameter `maintain` is set, a sixth puts the tables'
+small files together and deletes old ones.
 
 ## When a task fails
 
@@ -12,8 +13,14 @@ The run page (link on the task) has the notebook's output and traceback.
 - `configure` (mounts the bucket if asked to, creates the schema): mostly the cluster's credentials; its
   instance profile must reach the bucket.
 - `clean_pin`, `clean_geo`, `clean_user` (read, clean, merge: one row a post).
-- `queries` (answers the questions, writes `answers/runs/{run}.json`).
+- `queries` (answers the questions, writes `answers/runs/{run}.json`). `QualityError` is the quality gate: more is
+  wrong with the clean tables than the parameters `max_…` allow. It names each expectation with what was found; the
+  table `quality` and the run's object hold all of them, and `make quarantine` shows what cannot be read. The answers
+  and their tables stay the last good ones. It is not tried again: mend the source or a rule (then run with
+  `retry_quarantined`), or allow more with the parameter that the message names.
 - `publish` (copies that object to `answers/latest.json`): until it succeeds the previous answers stay in place.
+- `maintenance_due` and `maintain` (`OPTIMIZE`, `VACUUM`): the answers are out by then, and they may simply be
+  cleared. Where maintenance is not due, `maintain` is skipped.
 
 Each notebook is a Databricks run of its own. **Retrying or clearing a task starts a new run**, and every
 notebook may be run again at any time: merging the same records twice changes nothing.
@@ -29,18 +36,28 @@ from typing import Any
 
 from airflow.providers.amazon.aws.operators.s3 import S3CopyObjectOperator
 from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator
-from airflow.sdk import CronTriggerTimetable, Param, chain, dag
+from airflow.sdk import CronTriggerTimetable, Param, chain, dag, get_current_context, task
 
+from pinterest_pipeline import upkeep
 from pinterest_pipeline.alarms import failed_run
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
 from pinterest_pipeline.hooks.answers import LATEST_KEY, run_key
 from pinterest_pipeline.operators.databricks import DatabricksServerlessNotebookOperator
+from pinterest_pipeline.retries import NotebookRetryPolicy
 from pinterest_pipeline.tags import Tag
 from pinterest_pipeline.templates import RUN_KEY
 
 SETTINGS = Settings.read()
 ASSETS = Assets.of(SETTINGS)
+
+SHARES = {
+    "max_quarantined_share": (0.1, "Records that cannot be read, of all records of a table."),
+    "max_quarantined_share_of_run": (0.5, "Records that cannot be read, of those that this run reads."),
+    "max_unparsable_share": (0.1, "Follower counts that are none, of all pins."),
+    "max_unmatched_share": (0.1, "Pins whose geo, or whose user, record never came."),
+}
+"""Thresholds of the quality gate: the largest share that passes, and of what."""
 
 
 def notebook(name: str, **parameters: str) -> DatabricksNotebookOperator:
@@ -60,10 +77,18 @@ def notebook(name: str, **parameters: str) -> DatabricksNotebookOperator:
         },
         "polling_period_seconds": SETTINGS.poll_seconds,
         "deferrable": True,
+        "retry_policy": NotebookRetryPolicy(),
     }
     if SETTINGS.compute.serverless:
         return DatabricksServerlessNotebookOperator(**arguments)
     return DatabricksNotebookOperator(**arguments, **SETTINGS.compute.as_task())
+
+
+def threshold(name: str, default: float, what: str) -> Param:
+    """Return the parameter of a share that the quality gate lets pass."""
+    title = name.removeprefix("max_").replace("_", " ").capitalize()
+    text = f"{what} More than this share fails the run; 1 lets all pass."
+    return Param(default, type="number", minimum=0, maximum=1, title=f"{title}, at most", description_md=text)
 
 
 @dag(
@@ -90,15 +115,40 @@ def notebook(name: str, **parameters: str) -> DatabricksNotebookOperator:
             title="Full refresh",
             description_md="Rebuild the clean tables from everything in the bucket, not only from what is new.",
         ),
+        "retry_quarantined": Param(
+            False,
+            type="boolean",
+            title="Retry what is in quarantine",
+            description_md="Read held records again by the rules of now; what can be read joins the tables.",
+        ),
+        "maintain": Param(
+            False,
+            type="boolean",
+            title="Maintain the tables",
+            description_md="Run `OPTIMIZE` and `VACUUM` after the answers, as on Sundays.",
+        ),
+        **{name: threshold(name, default, what) for name, (default, what) in SHARES.items()},
+        "max_age_hours": Param(
+            168,
+            type="number",
+            minimum=0,
+            title="Hours since the last new row, at most",
+            description_md="When nothing new has come for longer, the run fails.",
+        ),
     },
 )
 def pinterest_daily_batch() -> None:
     configure = notebook("configure", bucket=f"s3://{SETTINGS.bucket}", mount_point=SETTINGS.mount_point)
     cleans = [
-        notebook(f"clean_{table}", full_refresh="{{ params.full_refresh | string | lower }}")
+        notebook(
+            f"clean_{table}",
+            full_refresh="{{ params.full_refresh | string | lower }}",
+            retry_quarantined="{{ params.retry_quarantined | string | lower }}",
+        )
         for table in TABLES
     ]
-    queries = notebook("queries", source="batch")
+    limits = {name: f"{{{{ params.{name} }}}}" for name in (*SHARES, "max_age_hours")}
+    queries = notebook("queries", source="batch", **limits)
     publish = S3CopyObjectOperator(
         task_id="publish",
         source_bucket_name=SETTINGS.bucket,
@@ -108,7 +158,13 @@ def pinterest_daily_batch() -> None:
         outlets=[ASSETS.answers],
         execution_timeout=timedelta(minutes=5),
     )
-    chain(configure, cleans, queries, publish)
+
+    @task.short_circuit(execution_timeout=timedelta(minutes=5))
+    def maintenance_due() -> bool:
+        context = get_current_context()
+        return upkeep.is_due(context["dag_run"], asked=context["params"]["maintain"])
+
+    chain(configure, cleans, queries, publish, maintenance_due(), notebook("maintain"))
 
 
 pinterest_daily_batch()

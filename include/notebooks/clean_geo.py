@@ -5,7 +5,8 @@
 # MAGIC the newest readable record of it. What cannot be read goes to `quarantine`, with its bytes and the reason.
 # MAGIC
 # MAGIC Safe to run again, at any time: nothing is taken twice. `full_refresh` = `true` rebuilds the table from
-# MAGIC everything in the bucket.
+# MAGIC everything in the bucket. `retry_quarantined` = `true` reads what is held in quarantine once more, by the rules
+# MAGIC of now: what can be read joins the table at its old position.
 
 # COMMAND ----------
 
@@ -18,13 +19,18 @@ from pinterest_lake.storage import lister_for
 
 lake = Lake.from_widgets(dbutils)
 full_refresh = flag(dbutils, "full_refresh")
+retry_quarantined = flag(dbutils, "retry_quarantined")
 prepare(spark)
 
 # COMMAND ----------
 
 lister = lister_for(spark, dbutils, lake.storage)
-run, total = take_in(spark, lake, "geo", lister, full_refresh=full_refresh)
+run, total = take_in(
+    spark, lake, "geo", lister, full_refresh=full_refresh, retry_quarantined=retry_quarantined
+)
 print("nothing was new" if run.read == 0 else f"{run.read} records read, {run.clean} clean")
+if retry_quarantined:
+    print(f"{-min(run.quarantined, 0)} records left quarantine, {total.quarantined} are held")
 
 # COMMAND ----------
 

@@ -2,8 +2,9 @@
 # MAGIC %md
 # MAGIC # queries
 # MAGIC Answers the eight questions from the clean tables and writes ten answer tables and one JSON object of this run.
-# MAGIC Fails, and publishes nothing, when the ledger does not balance: every record that was read must be a row,
-# MAGIC superseded, or in quarantine.
+# MAGIC Before that comes the quality gate: when more is wrong with the clean tables than the widgets `max_…` allow, or
+# MAGIC their ledger does not balance, the notebook says what and by how much, and fails. The answer tables and what
+# MAGIC was published then stay as they are. What was found is in the table `quality` either way.
 # MAGIC
 # MAGIC `source` = `batch` asks the tables `pin`, `geo`, `user`; `stream` asks those that the streams fill.
 
@@ -11,23 +12,35 @@
 
 import json
 
-from pinterest_lake import answers
+from pinterest_lake import answers, expectations
 from pinterest_lake.lake import Lake, prepare
 
 lake = Lake.from_widgets(dbutils)
 dbutils.widgets.dropdown("source", "batch", ["batch", "stream"])
 source = answers.source_named(dbutils.widgets.get("source"))
+limits = expectations.Thresholds.from_widgets(dbutils)
+target = f"{lake.storage}/answers/runs/{lake.run_id}.json"
 prepare(spark)
 
 # COMMAND ----------
 
-counts = answers.ledger(spark, lake, source)
+facts = answers.facts(spark, lake, source)
+counts = answers.ledger(facts)
 print(json.dumps(counts, indent=2))
 
 # COMMAND ----------
 
+results = expectations.judge(facts, limits)
+print(*results, sep="\n")
+expectations.store(spark, lake, source, results)
+quality = expectations.published(results)
+dbutils.fs.put(target, answers.published(lake, counts, quality, None), True)
+expectations.check(results)
+
+# COMMAND ----------
+
 found = answers.ask(spark, lake, source)
-changed = answers.write(spark, lake, found)
+changed = answers.write(spark, lake, source, found)
 print("changed: " + (", ".join(changed) or "nothing"))
 
 # COMMAND ----------
@@ -38,8 +51,7 @@ for answer in found.values():
 
 # COMMAND ----------
 
-target = f"{lake.storage}/answers/runs/{lake.run_id}.json"
-dbutils.fs.put(target, answers.published(lake, found, counts), True)
+dbutils.fs.put(target, answers.published(lake, counts, quality, found), True)
 print(f"published as {target}")
 
 # COMMAND ----------

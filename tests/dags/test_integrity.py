@@ -34,7 +34,9 @@ EDGES: dict[str, dict[str, set[str]]] = {
         "clean_geo": {"queries"},
         "clean_user": {"queries"},
         "queries": {"publish"},
-        "publish": set(),
+        "publish": {"maintenance_due"},
+        "maintenance_due": {"maintain"},
+        "maintain": set(),
     },
     "pinterest_kinesis_streams": {
         "create_stream": {"streams_active"},
@@ -164,6 +166,10 @@ def test_switching_the_batch_on_runs_nothing_before_the_next_midnight(dag_bag: A
         ("pinterest_kinesis_streams", "shards", [1, 100], [0, 101, "2"]),
         ("pinterest_msk_ingestion", "seed", [100, 0], [None, 1.5]),
         ("pinterest_daily_batch", "full_refresh", [True, False], ["true", 1]),
+        ("pinterest_daily_batch", "retry_quarantined", [True, False], ["true", None]),
+        ("pinterest_daily_batch", "maintain", [True, False], ["true", 1]),
+        ("pinterest_daily_batch", "max_quarantined_share", [0, 0.25, 1], [-0.1, 1.1, "0.1", None]),
+        ("pinterest_daily_batch", "max_age_hours", [0, 1.5, 1000], [-1, "168"]),
     ],
 )
 def test_params_out_of_range_are_refused(
@@ -185,7 +191,7 @@ def test_stopping_is_the_teardown_of_starting(dag_bag: Any) -> None:
     assert stop.on_failure_fail_dagrun
 
 
-NOTEBOOKS = ("configure", "clean_pin", "clean_geo", "clean_user", "queries")
+NOTEBOOKS = ("configure", "clean_pin", "clean_geo", "clean_user", "queries", "maintain")
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -247,7 +253,8 @@ RUN = "manual__2026-01-01T00-00-00.5-00-00"
 @pytest.mark.parametrize(("given", "text"), [(True, "true"), (False, "false")])
 def test_what_the_notebooks_are_told(dag_bag: Any, given: bool, text: str) -> None:
     dag = dag_bag.dags["pinterest_daily_batch"]
-    clean = rendered(dag.get_task("clean_pin"), run_id=RUN_ID, params={"full_refresh": given})
+    params = {"full_refresh": given, "retry_quarantined": not given}
+    clean = rendered(dag.get_task("clean_pin"), run_id=RUN_ID, params=params)
     assert clean.notebook_params == {
         "storage": "s3://tests-bucket",
         "prefix": "pinterest",
@@ -255,6 +262,21 @@ def test_what_the_notebooks_are_told(dag_bag: Any, given: bool, text: str) -> No
         "schema": "pinterest",
         "run_id": RUN,
         "full_refresh": text,
+        "retry_quarantined": str(not given).lower(),
+    }
+
+
+def test_the_gate_is_told_its_thresholds(dag_bag: Any) -> None:
+    dag = dag_bag.dags["pinterest_daily_batch"]
+    defaults = dag.params.dump()
+    queries = rendered(dag.get_task("queries"), run_id=RUN_ID, params=defaults)
+    told = {name: value for name, value in queries.notebook_params.items() if name.startswith("max_")}
+    assert told == {
+        "max_quarantined_share": "0.1",
+        "max_quarantined_share_of_run": "0.5",
+        "max_unparsable_share": "0.1",
+        "max_unmatched_share": "0.1",
+        "max_age_hours": "168",
     }
 
 

@@ -14,10 +14,11 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from pinterest_lake import questions
+from pinterest_lake.expectations import Facts, unmatched
 from pinterest_lake.lake import Lake
-from pinterest_lake.ledger import COMMITTED, PLANNED, Counts, Ledger, LedgerError, run_entry
-from pinterest_lake.schemas import STREAMS, TABLES, TOPICS, Source, clean_columns, flags_of
-from pinterest_lake.tables import QUARANTINE_TABLE, kept
+from pinterest_lake.ledger import COMMITTED, PLANNED, Counts, Ledger, run_entry
+from pinterest_lake.schemas import ANSWER_SETS, STREAMS, TABLES, TOPICS, Source, clean_columns, flags_of
+from pinterest_lake.tables import QUARANTINE_TABLE, create_table, kept
 
 ANSWERS: dict[str, tuple[str, Callable[[DataFrame], DataFrame]]] = {
     "q1": ("q1_top_category_by_country", questions.top_category_by_country),
@@ -36,6 +37,7 @@ ANSWERS: dict[str, tuple[str, Callable[[DataFrame], DataFrame]]] = {
 }
 """Name in the published object → name of the table, and the function of the posts (q6: of the users)."""
 
+ANSWER_SETS_TABLE = "answer_sets"
 _WRITERS = 4
 
 
@@ -74,14 +76,38 @@ def ask(spark: SparkSession, lake: Lake, source: Source) -> dict[str, Answer]:
         return result
 
 
-def write(spark: SparkSession, lake: Lake, answers: dict[str, Answer]) -> list[str]:
+def write(spark: SparkSession, lake: Lake, source: Source, answers: dict[str, Answer]) -> list[str]:
     """Puts answers in the place of those that were there; gives the tables that have changed.
 
-    Each table is replaced in one commit; one whose rows are the same is left alone.
+    Each table is replaced in one commit; one whose rows are the same is left alone. Ten commits cannot be one:
+    which versions belong together is told, in one commit after the last, by a row of ``answer_sets``. A reader
+    who takes the tables as of the versions of its newest row never sees answers of two runs.
     """
+    tables = [answer.table for answer in answers.values()]
     with ThreadPoolExecutor(max_workers=_WRITERS) as pool:
-        changed = pool.map(lambda answer: _write(spark, lake.table(answer.table), answer), answers.values())
-        return [answer.table for answer, new in zip(answers.values(), changed, strict=True) if new]
+        written = pool.map(lambda answer: _write(spark, lake.table(answer.table), answer), answers.values())
+        changed = [table for table, new in zip(tables, written, strict=True) if new]
+        versions = pool.map(lambda table: _version(spark, lake.table(table)), tables)
+        _tell_set(spark, lake, source, dict(zip(tables, versions, strict=True)))
+    return changed
+
+
+def _tell_set(spark: SparkSession, lake: Lake, source: Source, versions: dict[str, int]) -> None:
+    """Appends a row for a set of answers, unless the newest row tells of the same."""
+    name = lake.table(ANSWER_SETS_TABLE)
+    create_table(spark, name, ANSWER_SETS, "Which versions of the ten answer tables belong together")
+    last = spark.table(name).orderBy(F.desc("at")).limit(1).collect()
+    if last and last[0]["versions"] == versions and last[0]["source"] == source.name:
+        return
+    row = (lake.run_id, source.name, dt.datetime.now(dt.UTC), versions)
+    frame = spark.createDataFrame([row], ANSWER_SETS).coalesce(1)
+    frame.write.format("delta").mode("append").saveAsTable(name)
+
+
+def _version(spark: SparkSession, table: str) -> int:
+    from delta.tables import DeltaTable
+
+    return int(DeltaTable.forName(spark, table).history(1).select("version").collect()[0][0])
 
 
 def _write(spark: SparkSession, table: str, answer: Answer) -> bool:
@@ -95,45 +121,61 @@ def _write(spark: SparkSession, table: str, answer: Answer) -> bool:
     return True
 
 
-def ledger(spark: SparkSession, lake: Lake, source: Source) -> dict[str, dict[str, Any]]:
-    """The counts of this run and of all runs, for each table. Raises LedgerError when they do not balance.
+def facts(spark: SparkSession, lake: Lake, source: Source) -> dict[str, Facts]:
+    """What is known of each clean table: its counts, of this run and of all runs, and what they are judged by.
 
     The total of what was read and superseded comes from the ledger, clean and quarantined from the rows of the
     tables themselves: so the equation holds only when nothing was lost or taken twice.
     """
+    missing = unmatched(spark, lake, source)
     held: dict[str, dict[str, int]] = {}
     groups = spark.table(lake.table(QUARANTINE_TABLE)).groupBy("table", "reason").count().orderBy("reason")
     for row in groups.collect():
         held.setdefault(row["table"], {})[row["reason"]] = row["count"]
-    result: dict[str, dict[str, Any]] = {"run": {}, "total": {}}
+    result = {}
     for table in TABLES:
         name = lake.clean(table, source)
         run, total = Ledger(spark, lake, name).counts(COMMITTED if source is TOPICS else PLANNED)
-        found = _found(table, spark.table(lake.table(name)), held.get(name, {}), total)
-        _check(table, name, total, found)
-        result["run"][table] = run_entry(table, run)
-        result["total"][table] = run_entry(table, found)
+        found, last = _found(table, spark.table(lake.table(name)), held.get(name, {}), total)
+        result[table] = Facts(
+            run=run,
+            total=found,
+            imbalance=_imbalance(table, name, total, found),
+            unmatched=missing.get(table, 0),
+            age_hours=None if last is None else (dt.datetime.now(dt.UTC).timestamp() - last) / 3600,
+        )
     return result
 
 
-def published(lake: Lake, answers: dict[str, Answer], counts: dict[str, Any]) -> str:
-    """The object that is published, as JSON."""
-    return json.dumps(
-        {
-            "run_id": lake.run_id,
-            "generated_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "ledger": counts,
-            "answers": {name: [row.asDict() for row in answer.rows] for name, answer in answers.items()},
-        },
-        ensure_ascii=False,
-    )
+def ledger(facts: dict[str, Facts]) -> dict[str, dict[str, Any]]:
+    """The counts of this run and of all runs, for each table, as they are published."""
+    return {
+        "run": {table: run_entry(table, fact.run) for table, fact in facts.items()},
+        "total": {table: run_entry(table, fact.total) for table, fact in facts.items()},
+    }
 
 
-def _found(table: str, rows: DataFrame, held: dict[str, int], counted: Counts) -> Counts:
-    """What the tables hold, beside what only the ledger knows."""
+def published(
+    lake: Lake, counts: dict[str, Any], quality: list[dict[str, Any]], answers: dict[str, Answer] | None
+) -> str:
+    """The object of a run, as JSON; one that did not pass the gate has no answers."""
+    found: dict[str, Any] = {
+        "run_id": lake.run_id,
+        "generated_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "ledger": counts,
+        "quality": quality,
+    }
+    if answers is not None:
+        found["answers"] = {name: [row.asDict() for row in answer.rows] for name, answer in answers.items()}
+    return json.dumps(found, ensure_ascii=False)
+
+
+def _found(table: str, rows: DataFrame, held: dict[str, int], counted: Counts) -> tuple[Counts, float | None]:
+    """What the tables hold, beside what only the ledger knows; and when a row was last written (Unix time)."""
     flags = [F.coalesce(F.sum(F.col(name).cast("int")), F.lit(0)) for name in flags_of(table)]
-    clean, *flagged = rows.agg(F.count("*"), *flags).collect()[0]
-    return Counts(
+    last = F.unix_micros(F.max("_ingested_at")) / 1e6
+    clean, last_row, *flagged = rows.agg(F.count("*"), last, *flags).collect()[0]
+    counts = Counts(
         read=counted.read,
         clean=clean,
         superseded=counted.superseded + counted.replaced,
@@ -141,16 +183,18 @@ def _found(table: str, rows: DataFrame, held: dict[str, int], counted: Counts) -
         unparsable=sum(flagged),
         by_reason=held,
     )
+    return counts, last_row
 
 
-def _check(table: str, name: str, counted: Counts, found: Counts) -> None:
+def _imbalance(table: str, name: str, counted: Counts, found: Counts) -> str:
+    """Where the tables are not what the ledger says; empty when they are."""
     expected = counted.clean - counted.replaced
     accounted = found.clean + found.superseded + found.quarantined
     if found.read == accounted and found.clean == expected and found.quarantined == counted.quarantined:
-        return
-    raise LedgerError(
-        f"The ledger of {name} does not balance: {found.read} records were read, but {accounted} are accounted "
-        f"for ({found.clean} clean rows, {found.superseded} superseded, {found.quarantined} in quarantine; "
-        f"the ledger expects {expected} rows and {counted.quarantined} in quarantine). Records were lost or "
-        f"rows changed by hand. Nothing is published. Run clean_{table} with full_refresh=true to rebuild {name}."
+        return ""
+    return (
+        f"{found.read:,} records were read, but {accounted:,} are accounted for ({found.clean:,} clean rows, "
+        f"{found.superseded:,} superseded, {found.quarantined:,} in quarantine; the ledger expects {expected:,} "
+        f"rows and {counted.quarantined:,} in quarantine). Records were lost or rows changed by hand: run "
+        f"clean_{table} with full_refresh=true to rebuild {name}"
     )

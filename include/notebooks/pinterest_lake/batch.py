@@ -6,27 +6,35 @@ in the same rows and the same counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
 
 from pinterest_lake import objects, reading
 from pinterest_lake.intake import Intake, Weighed
 from pinterest_lake.lake import Lake
-from pinterest_lake.ledger import INCREMENT, REFRESH, Counts, Ledger, Step
+from pinterest_lake.ledger import INCREMENT, REFRESH, RETRY, Counts, Ledger, Step
 from pinterest_lake.objects import Lister, Progress, Range, SinkObject, StorageError, Take
 from pinterest_lake.schemas import TOPICS
 from pinterest_lake.tables import create_clean_table, create_shared_tables, kept
 
 
 def take_in(
-    spark: SparkSession, lake: Lake, table: str, lister: Lister, *, full_refresh: bool = False
+    spark: SparkSession,
+    lake: Lake,
+    table: str,
+    lister: Lister,
+    *,
+    full_refresh: bool = False,
+    retry_quarantined: bool = False,
 ) -> tuple[Counts, Counts]:
     """Takes all new records of ``table`` (pin, geo or user) in; gives the counts of this run and of all runs.
 
     ``full_refresh`` reads every object again and puts the result in the place of what there was.
+    ``retry_quarantined`` judges what is held in quarantine by the rules of now; a refresh does so anyway.
     Raises StorageError when the objects cannot be listed.
     """
     create_shared_tables(spark, lake)
@@ -35,6 +43,8 @@ def take_in(
     if not full_refresh:  # a refresh reads again whatever a run that died had begun to read
         batch.finish_pending()
     batch.advance(refresh=full_refresh)
+    if retry_quarantined and not full_refresh:
+        batch.retry()
     return batch.ledger.counts()
 
 
@@ -74,9 +84,13 @@ class Batch:
         plan = state.pending
         if plan is None:
             return
+        if plan.kind == RETRY:
+            with self._held(_wanted(plan)) as records:
+                self._release(plan, records)
+            return
         refresh = plan.kind == REFRESH
         progress = {} if refresh else objects.load_progress(state.progress)
-        wanted = {int(partition): [(a, b) for a, b in ranges] for partition, ranges in plan.taken.items()}
+        wanted = _wanted(plan)
         last = {partition: max(end for _, end in ranges) for partition, ranges in wanted.items()}
         found = [item for item in self._find(progress) if item.first < last.get(item.partition, 0)]
         with self._read(found, progress, wanted) as (records, takes, _):
@@ -89,6 +103,51 @@ class Batch:
             with kept(self.intake.judged(records, refresh=refresh)) as verdicts:
                 self._carry_out(plan, records, self.intake.weigh(records, verdicts))
 
+    def retry(self) -> None:
+        """Judges what is held by the rules of now: what can be read joins the table at its old position."""
+        with self._held(None) as records:
+            changed = records.where(~F.col("reason").eqNullSafe(F.col("_held_for")))
+            moves = changed.groupBy("_held_for", "reason").count().collect()
+            if not moves:
+                return
+            state = self.ledger.state()
+            positions = changed.select("_partition", "_offset").collect()
+            readable = changed.where(F.col("reason").isNull())
+            with kept(self.intake.judged(readable, refresh=False)) as verdicts:
+                counts = self.intake.weigh(readable, verdicts).counts
+            plan = Step(
+                interval=state.interval + 1,
+                kind=RETRY,
+                counts=replace(counts, read=0, quarantined=-counts.read, by_reason=_moved(moves)),
+                taken=_ranges((partition, offset, offset + 1) for partition, offset in positions),
+                progress=state.progress,
+            )
+            self.ledger.plan(plan)
+            self._release(plan, changed)
+
+    @contextmanager
+    def _held(self, wanted: Mapping[int, Sequence[Range]] | None) -> Iterator[DataFrame]:
+        """What is held in quarantine, read by the rules of now; ``_held_for`` is why it is there."""
+        held = self.intake.held()
+        if wanted is not None:
+            spark = self.intake.spark
+            rows = [(partition, a, b) for partition, ranges in wanted.items() for a, b in ranges]
+            planned = spark.createDataFrame(rows, "_of int, _start long, _end long")
+            within = (F.col("_partition") == F.col("_of")) & F.col("_offset").between(
+                F.col("_start"), F.col("_end") - 1
+            )
+            held = held.join(F.broadcast(planned), on=within, how="left_semi")
+        with kept(self.intake.records(held)) as records:
+            yield records
+
+    def _release(self, plan: Step, records: DataFrame) -> None:
+        """Writes what can be read into the table, and then takes it out of quarantine: repeating both is harmless."""
+        readable = records.where(F.col("reason").isNull())
+        with kept(self.intake.judged(readable, refresh=False)) as verdicts:
+            self.intake.write(readable, self.intake.weigh(readable, verdicts))
+        self.intake.release(records)
+        self.ledger.commit(plan)
+
     def _carry_out(self, plan: Step, records: DataFrame, weighed: Weighed) -> None:
         refresh = plan.kind == REFRESH
         if plan.counts.read or refresh:
@@ -98,7 +157,9 @@ class Batch:
 
     def _find(self, progress: Progress) -> list[SinkObject]:
         topic = self.intake.lake.feed(self.intake.table, TOPICS)
-        return objects.candidates(objects.find(self.lister, topic, progress), progress)
+        folders = (topic, topic + objects.DEAD_LETTERS)
+        listed = [item for folder in folders for item in objects.find(self.lister, folder, progress)]
+        return objects.candidates(listed, progress)
 
     @contextmanager
     def _read(
@@ -116,13 +177,30 @@ class Batch:
 
 
 def _taken(takes: Sequence[Take]) -> dict[str, list[Range]]:
-    partitions = sorted({item.partition for item in takes})
-    return {
-        str(partition): objects.merged(
-            (item.start, item.end) for item in takes if item.partition == partition
-        )
-        for partition in partitions
-    }
+    return _ranges((item.partition, item.start, item.end) for item in takes)
+
+
+def _ranges(pieces: Iterable[tuple[int, int, int]]) -> dict[str, list[Range]]:
+    """Pieces (partition, start, end) as the ledger keeps them."""
+    found: dict[int, list[Range]] = {}
+    for partition, start, end in pieces:
+        found.setdefault(partition, []).append((start, end))
+    return {str(partition): objects.merged(ranges) for partition, ranges in sorted(found.items())}
+
+
+def _moved(moves: Iterable[Row]) -> dict[str, int]:
+    """How many records more, or fewer, are held for each reason, when ``_held_for`` becomes ``reason``."""
+    by_reason: dict[str, int] = {}
+    for before, now, count in moves:
+        for reason, change in ((before, -count), (now, count)):
+            if reason is not None:
+                by_reason[reason] = by_reason.get(reason, 0) + change
+    return by_reason
+
+
+def _wanted(plan: Step) -> dict[int, list[Range]]:
+    """The ranges of a plan, as they were planned."""
+    return {int(partition): [(a, b) for a, b in ranges] for partition, ranges in plan.taken.items()}
 
 
 def _after(

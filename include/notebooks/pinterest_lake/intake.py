@@ -44,7 +44,7 @@ class Intake:
 
     def records(self, lines: DataFrame) -> DataFrame:
         """Reads lines (position, ``raw``): adds ``reason`` and the clean columns; ``raw`` stays where unreadable."""
-        records = clean(classify(lines, RECORDS[self.table]), self.table)
+        records = clean(classify(lines, RECORDS[self.table], one_line=self.source.lines), self.table)
         return records.withColumn("raw", F.when(F.col("reason").isNotNull(), F.col("raw")))
 
     def judged(self, records: DataFrame, *, refresh: bool) -> DataFrame:
@@ -104,6 +104,27 @@ class Intake:
             tables.merge_newest(self.target, rows, self.source)
         elif weighed.written:
             tables.append_new(self.target, rows, writer, interval)
+
+    def held(self) -> DataFrame:
+        """What is held of this table: its position, ``raw``, and ``_held_for``, why it is there."""
+        kinds = {field.name: field.dataType for field in self.source.position}
+        rows = self.spark.table(self.lake.table(tables.QUARANTINE_TABLE)).where(F.col("table") == self.name)
+        return rows.select(
+            F.col("shard").cast(kinds[self.source.shard]).alias(self.source.shard),
+            F.col("position").cast(kinds[self.source.place]).alias(self.source.place),
+            "raw",
+            F.col("reason").alias("_held_for"),
+        )
+
+    def release(self, records: DataFrame) -> None:
+        """Takes records (as ``records`` gives them) that can be read out of quarantine."""
+        positions = records.select(
+            F.lit(self.lake.feed(self.table, self.source)).alias("source"),
+            F.col(self.source.shard).cast("string").alias("shard"),
+            F.col(self.source.place).cast("string").alias("position"),
+            "reason",
+        )
+        tables.release(self.lake, positions, self.name)
 
     def _quarantined(self, records: DataFrame) -> DataFrame:
         return records.where(F.col("reason").isNotNull()).select(

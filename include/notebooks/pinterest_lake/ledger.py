@@ -23,18 +23,18 @@ from pinterest_lake.lake import Lake
 from pinterest_lake.schemas import LEDGER
 
 PLANNED, COMMITTED = "planned", "committed"
-INCREMENT, REFRESH = "increment", "refresh"
+INCREMENT, REFRESH, RETRY = "increment", "refresh", "retry"
 LEDGER_TABLE = "ledger"
 _COUNTED = ("read", "clean", "superseded", "quarantined", "replaced", "unparsable")
 
 
-class LedgerError(Exception):
-    """The counts of a table do not agree with its rows; the text gives both sides."""
-
-
 @dataclass(frozen=True)
 class Counts:
-    """What became of the records of one step, or of many; the fields mean what they mean in ``LEDGER``."""
+    """What became of the records of one step, or of many; the fields mean what they mean in ``LEDGER``.
+
+    A step that takes records out of quarantine reads none: what it adds to the clean and superseded ones, it takes
+    from the quarantined ones, so those are negative, and the equation holds.
+    """
 
     read: int = 0
     clean: int = 0
@@ -173,7 +173,7 @@ def run_entry(table: str, counts: Counts) -> dict[str, Any]:
     entry: dict[str, Any] = {
         name: getattr(counts, name) for name in ("read", "clean", "superseded", "quarantined")
     }
-    entry["by_reason"] = dict(counts.by_reason)
+    entry["by_reason"] = {reason: count for reason, count in counts.by_reason.items() if count}
     if table == "pin":
         entry["unparsable_follower_counts"] = counts.unparsable
     return entry

@@ -18,7 +18,8 @@ LOOK_BACK = 256
 A sink rewrites what it had uploaded and not yet committed; that is a few objects, never hundreds.
 """
 
-_MARGIN = "/topics/{topic}/partition={partition}/"
+DEAD_LETTERS = ".dead-letters"
+"""Stands behind the topic's name where objects hold what the sink could not write as lines, in envelopes."""
 
 Range = tuple[int, int]
 """Offsets from the first, included, to the second, excluded."""

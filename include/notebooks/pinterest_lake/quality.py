@@ -36,11 +36,11 @@ _TIMESTAMP = r"\A(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2
 _INT_MIN, _INT_MAX = -(2**31), 2**31 - 1
 
 
-def classify(lines: DataFrame, record: Record) -> DataFrame:
+def classify(lines: DataFrame, record: Record, *, one_line: bool = True) -> DataFrame:
     """Adds ``reason`` (null: the record can be read) and one typed column for each field of the record.
 
     ``lines`` has the column ``raw`` (binary), one line or one stream record a row; its other columns are kept.
-    Fields are null wherever ``reason`` is not.
+    Fields are null wherever ``reason`` is not. ``one_line`` says that a line break has no place in a record.
     """
     kept = lines.columns
     parsed = _parse(lines)
@@ -60,7 +60,7 @@ def classify(lines: DataFrame, record: Record) -> DataFrame:
         *[F.schema_of_variant(f"_v_{name}").alias(f"_k_{name}") for name in record.fields],
         *[_value(name, kind).alias(name) for name, kind in record.fields.items()],
     )
-    judged = typed.withColumn("reason", _reason(record))
+    judged = typed.withColumn("reason", _reason(record, one_line=one_line))
     readable = F.col("reason").isNull()
     return judged.select(
         *kept,
@@ -117,11 +117,13 @@ def _as_column(name: str, kind: Kind) -> Column:
     return F.col(name).try_cast("timestamp") if kind is Kind.TIMESTAMP else F.col(name)
 
 
-def _reason(record: Record) -> Column:
+def _reason(record: Record, *, one_line: bool) -> Column:
     """The first reason that applies; null when none does."""
     text = F.col("_text")
     is_object = F.ltrim(text, F.lit(_JSON_WHITE_SPACE)).startswith("{")
     tests = {
+        Reason.NULL_VALUE: F.col("raw").isNull(),
+        Reason.LINE_BREAK: F.contains("raw", F.lit(b"\n")) & F.lit(one_line),
         Reason.NOT_UTF8: text.isNull() | (F.col("_whole") & _has_half_a_pair(text)),
         Reason.BLANK: F.btrim(text, F.lit(WHITE_SPACE)) == "",
         Reason.NOT_JSON: ~F.col("_whole"),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from pinterest_lake.objects import Take
+from pinterest_lake.objects import DEAD_LETTERS, Take
 
 _NAME = r"\+([0-9]+)\+([0-9]+)\.json\z"
+_IN_ENVELOPES = rf"{re.escape(DEAD_LETTERS)}{_NAME}"
 
 
 def read_objects(spark: SparkSession, paths: Sequence[str]) -> DataFrame:
@@ -24,27 +26,39 @@ def lines(objects: DataFrame) -> DataFrame:
     r"""Splits objects at every ``\n``: ``_partition``, ``_offset``, ``raw`` (binary), ``_first``.
 
     ``_first`` is the offset the object begins with; the offset of a line is that plus its number. A blank line
-    is a line; only what follows the last line break is none when it is empty.
+    is a line; only what follows the last line break is none when it is empty. What the sink could not write as
+    a line is taken out of its envelope; its ``raw`` is null when it had no value.
     """
     # Latin-1 maps every byte onto one character and back, so any bytes survive being split as a text.
     text = F.decode("content", "ISO-8859-1")
     parts = objects.select(
         F.regexp_extract("path", _NAME, 1).cast("int").alias("_partition"),
         F.regexp_extract("path", _NAME, 2).cast("long").alias("_first"),
+        F.col("path").rlike(_IN_ENVELOPES).alias("_in_envelope"),
         F.when(text.endswith("\n"), F.expr("-1")).otherwise(0).alias("_surplus"),
         F.split(text, "\n", -1).alias("_parts"),
         F.length("content").alias("_bytes"),
     )
     last = F.size("_parts") + F.col("_surplus")
     numbered = parts.where(F.col("_bytes") > 0).select(
-        "_partition", "_first", F.posexplode(F.slice("_parts", F.lit(1), last)).alias("_line", "_text")
+        "_partition",
+        "_first",
+        "_in_envelope",
+        F.posexplode(F.slice("_parts", F.lit(1), last)).alias("_line", "_text"),
     )
     return numbered.select(
         "_partition",
         (F.col("_first") + F.col("_line")).alias("_offset"),
-        F.encode("_text", "ISO-8859-1").alias("raw"),
+        _raw(F.col("_text"), F.col("_in_envelope")).alias("raw"),
         "_first",
     )
+
+
+def _raw(text: Column, in_envelope: Column) -> Column:
+    """The bytes of a record; a line among envelopes that is none is the record itself."""
+    opened = F.when(in_envelope, F.from_json(text, "reason string, raw string"))
+    line = F.encode(text, "ISO-8859-1")
+    return F.when(opened["reason"].isNotNull(), F.unbase64(opened["raw"])).otherwise(line)
 
 
 def lengths(records: DataFrame) -> dict[tuple[int, int], int]:

@@ -79,6 +79,8 @@ RECORDS = {
 class Reason(StrEnum):
     """Why a record is held in quarantine; the first that applies, in this order."""
 
+    NULL_VALUE = "null_value"
+    LINE_BREAK = "line_break"
     NOT_UTF8 = "not_utf8"
     BLANK = "blank"
     NOT_JSON = "not_json"
@@ -99,6 +101,8 @@ class Source:
     """Columns that name one record of a topic or a stream, for good."""
     shard: str
     place: str
+    lines: bool
+    """Whether a record is a line, so that one with a line break is none."""
 
     @property
     def columns(self) -> list[str]:
@@ -125,6 +129,7 @@ TOPICS = Source(
     ),
     shard="_partition",
     place="_offset",
+    lines=True,
 )
 STREAMS = Source(
     name="stream",
@@ -134,6 +139,7 @@ STREAMS = Source(
     ),
     shard="_shard",
     place="_sequence_number",
+    lines=False,
 )
 
 _INGESTED_AT = _column("_ingested_at", T.TimestampType(), "when the record was taken in")
@@ -186,19 +192,52 @@ LEDGER = T.StructType([
     _column("table", T.StringType(), "clean table the records were meant for"),
     _column("interval", T.LongType(), "number of the step; steps of a table are taken one after the other"),
     _column("event", T.StringType(), "planned, before anything is written; committed, when all is"),
-    _column("kind", T.StringType(), "increment, or refresh: all counts start anew"),
+    _column("kind", T.StringType(), "increment; refresh: all counts start anew; retry: out of quarantine"),
     _column("run_id", T.StringType(), "run that did it"),
     _column("at", T.TimestampType(), "when"),
     _column("read", T.LongType(), "records read in this step"),
     _column("clean", T.LongType(), "of those, records that are the newest of their post"),
     _column("superseded", T.LongType(), "of those, records older than another of their post"),
-    _column("quarantined", T.LongType(), "of those, records that cannot be read"),
+    _column("quarantined", T.LongType(), "of those, records that cannot be read; negative in a retry"),
     _column("replaced", T.LongType(), "rows of earlier steps that clean records took the place of"),
     _column("unparsable", T.LongType(), "clean records whose follower count is none"),
     _column("by_reason", T.MapType(T.StringType(), T.LongType()), "quarantined records by reason"),
     _column("taken", T.StringType(), "JSON: what was read, by partition or shard"),
     _column("progress", T.StringType(), "JSON: how far reading has come after this step"),
 ])
+
+ANSWER_SETS = T.StructType([
+    _column("run_id", T.StringType(), "run that wrote the set"),
+    _column("source", T.StringType(), "batch or stream"),
+    _column("at", T.TimestampType(), "when all ten tables were written"),
+    _column("versions", T.MapType(T.StringType(), T.LongType()), "answer table, and its version in this set"),
+])
+
+QUALITY = T.StructType([
+    _column("run_id", T.StringType(), "run that was judged"),
+    _column("source", T.StringType(), "batch or stream"),
+    _column("at", T.TimestampType(), "when"),
+    _column("expectation", T.StringType(), "what is expected"),
+    _column("table", T.StringType(), "table it is expected of"),
+    _column("observed", T.DoubleType(), "what was found; null when there was nothing to judge"),
+    _column("at_most", T.DoubleType(), "the largest value that passes"),
+    _column("passed", T.BooleanType(), "whether it was met"),
+    _column("detail", T.StringType(), "the numbers behind it"),
+])
+
+CONSTRAINTS = {
+    "pin": {
+        "post_is_numbered": "ind IS NOT NULL",
+        "followers_are_a_count": "follower_count IS NULL OR follower_count >= 0",
+    },
+    "geo": {
+        "post_is_numbered": "ind IS NOT NULL",
+        "coordinates_are_on_earth": "coordinates IS NULL OR (coordinates[0] BETWEEN -90 AND 90 AND "
+        "coordinates[1] BETWEEN -180 AND 180)",
+    },
+    "user": {"post_is_numbered": "ind IS NOT NULL"},
+}
+"""The last line of defence: what no row of a clean table may break, whoever writes it. To Delta, null is a breach."""
 
 
 def clean_columns(table: str) -> list[str]:

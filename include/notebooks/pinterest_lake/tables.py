@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from pyspark.sql import DataFrame, SparkSession
@@ -11,16 +11,22 @@ from pyspark.sql import types as T
 from pyspark.sql.utils import AnalysisException
 
 from pinterest_lake.lake import Lake
-from pinterest_lake.schemas import LEDGER, QUARANTINE, Source, columns_of
+from pinterest_lake.schemas import CONSTRAINTS, LEDGER, QUARANTINE, Source, columns_of
 
 QUARANTINE_TABLE = "quarantine"
 _QUARANTINE_KEY = ["table", "source", "shard", "position"]
 
 
 def create_table(
-    spark: SparkSession, name: str, schema: T.StructType, comment: str, partitioned_by: Sequence[str] = ()
+    spark: SparkSession,
+    name: str,
+    schema: T.StructType,
+    comment: str,
+    *,
+    partitioned_by: Sequence[str] = (),
+    constraints: Mapping[str, str] | None = None,
 ) -> None:
-    """Creates a Delta table with comments, unless it exists. ``name`` is full and quoted."""
+    """Creates a Delta table with comments and CHECK constraints, unless it exists. ``name`` is full and quoted."""
     if spark.catalog.tableExists(name):
         return
     columns = ", ".join(
@@ -28,10 +34,12 @@ def create_table(
         for field in schema.fields
     )
     partitions = ", ".join(f"`{column}`" for column in partitioned_by)
+    checks = ", ".join(f"'delta.constraints.{key}' = '{check}'" for key, check in (constraints or {}).items())
     spark.sql(
         f"CREATE TABLE IF NOT EXISTS {name} ({columns}) USING DELTA "
         + (f"PARTITIONED BY ({partitions}) " if partitions else "")
         + f"COMMENT '{_quoted(comment)}'"
+        + (f" TBLPROPERTIES ({checks})" if checks else "")
     )
 
 
@@ -40,10 +48,18 @@ def create_shared_tables(spark: SparkSession, lake: Lake) -> None:
     spark.sql(f"CREATE SCHEMA IF NOT EXISTS {lake.namespace}")
     # parted by table, so that notebooks that write side by side never touch the same files
     create_table(
-        spark, lake.table(QUARANTINE_TABLE), QUARANTINE, "Records that cannot be read, and why", ["table"]
+        spark,
+        lake.table(QUARANTINE_TABLE),
+        QUARANTINE,
+        "Records that cannot be read, and why",
+        partitioned_by=["table"],
     )
     create_table(
-        spark, lake.table("ledger"), LEDGER, "What was read and what became of it", ["table", "run_id"]
+        spark,
+        lake.table("ledger"),
+        LEDGER,
+        "What was read and what became of it",
+        partitioned_by=["table", "run_id"],
     )
 
 
@@ -51,7 +67,7 @@ def create_clean_table(spark: SparkSession, lake: Lake, table: str, source: Sour
     """Creates a clean table unless it exists; gives its full name."""
     name = lake.table(lake.clean(table, source))
     comment = f"Clean {table} records, one row for each post, the newest record of it"
-    create_table(spark, name, columns_of(table, source), comment)
+    create_table(spark, name, columns_of(table, source), comment, constraints=CONSTRAINTS[table])
     return name
 
 
@@ -68,6 +84,25 @@ def replace_quarantine(lake: Lake, rows: DataFrame, table: str) -> None:
     rows.select(*QUARANTINE.names).write.format("delta").mode("overwrite").option(
         "replaceWhere", f"`table` = '{table}'"
     ).saveAsTable(lake.table(QUARANTINE_TABLE))
+
+
+def release(lake: Lake, records: DataFrame, table: str) -> None:
+    """Takes records out of the quarantine; those that still have a ``reason`` stay, with that reason.
+
+    ``records``: ``source``, ``shard``, ``position``, ``reason``. One commit, and repeating it changes nothing.
+    """
+    from delta.tables import DeltaTable
+
+    same = " AND ".join(f"t.`{name}` = s.`{name}`" for name in _QUARANTINE_KEY if name != "table")
+    (
+        DeltaTable
+        .forName(records.sparkSession, lake.table(QUARANTINE_TABLE))
+        .alias("t")
+        .merge(records.alias("s"), f"t.`table` = '{table}' AND {same}")
+        .whenMatchedDelete(condition="s.reason IS NULL")
+        .whenMatchedUpdate(set={"reason": "s.reason"})
+        .execute()
+    )
 
 
 def merge_newest(name: str, rows: DataFrame, source: Source) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -123,6 +124,7 @@ class Workspace:
         self.storage = folder
         self.schema = f"t{uuid.uuid4().hex[:12]}"
         self.runs = 0
+        self.shown: list[str] = []
 
     def lake(self, run_id: str = "test") -> Lake:
         return Lake(str(self.storage), "pinterest", "", self.schema, run_id)
@@ -136,6 +138,15 @@ class Workspace:
         path.write_bytes(b"".join(line + b"\n" for line in lines))
         return path
 
+    def set_aside(self, table: str, first: int, values: list[bytes | None], partition: int = 0) -> Path:
+        """Puts one object of what the sink could not write as lines, at the offsets from ``first`` on."""
+        reasons = ["null_value" if value is None else "line_break" for value in values]
+        raws = [None if value is None else base64.b64encode(value).decode() for value in values]
+        envelopes = [{"reason": why, "raw": raw} for why, raw in zip(reasons, raws, strict=True)]
+        return self.put(
+            f"{table}.dead-letters", first, [json.dumps(item).encode() for item in envelopes], partition
+        )
+
     def run(self, notebook: str, **widgets: str) -> dict[str, Any]:
         """Runs a notebook as a job does; gives what it hands to ``dbutils.notebook.exit``."""
         self.runs += 1
@@ -146,12 +157,17 @@ class Workspace:
             "spark": self.spark.newSession(),
             "dbutils": FakeDbutils(**given),
             "display": lambda frame: frame.collect(),
+            "displayHTML": self.shown.append,
         }
         try:
             exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), names)
         except NotebookExit as end:
             return dict(json.loads(str(end)))
         raise AssertionError(f"{notebook} ended without dbutils.notebook.exit")
+
+    def version(self, table: str) -> int:
+        history = self.spark.sql(f"DESCRIBE HISTORY {self.lake().table(table)} LIMIT 1")
+        return int(history.select("version").collect()[0][0])
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         return [row.asDict() for row in self.spark.table(self.lake().table(table)).collect()]

@@ -10,7 +10,7 @@ import json
 import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 Row = dict[str, Any]
@@ -86,9 +86,11 @@ def moment(text: str) -> dt.datetime | None:
         return None
 
 
-def reason(table: str, raw: bytes) -> str | None:
-    """Why a record cannot be read; None when it can."""
-    return _read(table, raw)[0]
+def reason(table: str, raw: bytes | None) -> str | None:
+    """Why a record of a topic cannot be read; None when it can."""
+    if raw is None:
+        return "null_value"
+    return "line_break" if b"\n" in raw else _read(table, raw)[0]
 
 
 def _read(table: str, raw: bytes) -> tuple[str | None, Row]:
@@ -197,7 +199,7 @@ def _user(record: Row) -> Row:
     }
 
 
-def newest(table: str, records: dict[tuple[Any, ...], bytes]) -> tuple[list[Row], Counter[str]]:
+def newest(table: str, records: Mapping[tuple[Any, ...], bytes | None]) -> tuple[list[Row], Counter[str]]:
     """One row a post from records by position (the larger the newer), and what became of each record."""
     rows: dict[int, Row] = {}
     fate: Counter[str] = Counter()
@@ -208,7 +210,7 @@ def newest(table: str, records: dict[tuple[Any, ...], bytes]) -> tuple[list[Row]
             fate["quarantined"] += 1
             fate[why] += 1
             continue
-        made = row(table, raw)
+        made = row(table, raw or b"")
         fate["superseded"] += made["ind"] in rows
         rows[made["ind"]] = made
     fate["clean"] = len(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,12 +15,12 @@ from pinterest_lake import tables
 from pinterest_lake.batch import take_in
 from pinterest_lake.ledger import Counts, Ledger
 from pinterest_lake.objects import FolderLister, StorageError
-from pinterest_lake.schemas import clean_columns
+from pinterest_lake.schemas import RECORDS, clean_columns
 from tests.include.notebooks import model
 from tests.include.notebooks.conftest import FakeDbutils, Workspace
 from tests.include.notebooks.test_quality import HOSTILE, geo
 
-Records = dict[tuple[int, int], bytes]
+Records = dict[tuple[int, int], bytes | None]
 """(offset, partition) → bytes: in this order, the newest is the last."""
 
 
@@ -39,11 +40,24 @@ class Reader:
         self.workspace.put("geo", first, lines, partition)
         self.records |= {(first + number, partition): line for number, line in enumerate(lines)}
 
-    def run(self, *, full_refresh: bool = False, run_id: str = "") -> tuple[Counts, Counts]:
+    def set_aside(self, first: int, values: list[bytes | None], partition: int = 0) -> None:
+        self.workspace.set_aside("geo", first, values, partition)
+        self.records |= {(first + number, partition): value for number, value in enumerate(values)}
+
+    def run(
+        self, *, full_refresh: bool = False, retry_quarantined: bool = False, run_id: str = ""
+    ) -> tuple[Counts, Counts]:
         self.runs += 1
         lake = self.workspace.lake(run_id or f"run-{self.runs}")
         lister = FolderLister(lake.storage, FakeDbutils().fs.ls)
-        return take_in(self.workspace.spark, lake, "geo", lister, full_refresh=full_refresh)
+        return take_in(
+            self.workspace.spark,
+            lake,
+            "geo",
+            lister,
+            full_refresh=full_refresh,
+            retry_quarantined=retry_quarantined,
+        )
 
     def table(self, name: str) -> Any:
         return self.workspace.spark.table(self.workspace.lake().table(name))
@@ -64,7 +78,7 @@ class Reader:
         assert found == sorted(tuple(row) for row in expected.collect())
 
         held = {
-            (int(row["position"]), int(row["shard"])): (row["reason"], bytes(row["raw"]))
+            (int(row["position"]), int(row["shard"])): (row["reason"], row["raw"] and bytes(row["raw"]))
             for row in self.table("quarantine").collect()
         }
         reasons = {position: model.reason("geo", raw) for position, raw in self.records.items()}
@@ -82,7 +96,7 @@ class Reader:
         )
         assert total.by_reason == {
             reason: count for reason, count in Counter(reasons.values()).items() if reason
-        }
+        } | {reason: 0 for reason, count in total.by_reason.items() if count == 0}
 
 
 @pytest.fixture
@@ -216,4 +230,84 @@ def test_ten_thousand_hostile_lines_are_all_in_the_ledger(reader: Reader) -> Non
     reader.put(0, lines[:6_000])
     reader.put(6_000, lines[6_000:])
     reader.run()
+    reader.check()
+
+
+def test_what_the_sink_set_aside_is_held_at_its_offset(reader: Reader) -> None:
+    reader.put(0, [geo(ind=1), geo(ind=2)])
+    reader.set_aside(2, [None, geo(ind=1, country="newer") + b"\n"])
+    reader.put(4, [geo(ind=3)])
+    reader.set_aside(0, [b"\xff\n"], partition=1)
+    run, _ = reader.run()
+    assert run.by_reason == {"line_break": 2, "null_value": 1}
+    reader.check()
+    # the sink was killed before it had committed: the same again, longer
+    reader.set_aside(2, [None, geo(ind=1, country="newer") + b"\n"])
+    reader.put(4, [geo(ind=3), geo(ind=4)])
+    reader.set_aside(6, [None])
+    run, _ = reader.run()
+    assert (run.read, run.clean, run.quarantined) == (2, 1, 1)
+    reader.check()
+    reader.run(full_refresh=True)
+    reader.check()
+
+
+LENIENT = RECORDS["geo"]
+STRICT = replace(LENIENT, ranges={**LENIENT.ranges, "latitude": 10})
+
+
+def held_and_then_readable(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records that a rule of yesterday held, between others that are older, newer, or held still."""
+    monkeypatch.setitem(RECORDS, "geo", STRICT)
+    reader.put(0, [geo(ind=1), geo(ind=2, latitude=50), geo(ind=3, latitude=50), b"bad", geo(ind=4)])
+    reader.put(5, [geo(ind=3, country="newer"), geo(ind=4, latitude=50, country="newest"), geo(latitude=91)])
+    reader.put(0, [geo(ind=5, latitude=50), geo(ind=5, latitude=60, country="newer")], partition=1)
+    reader.run()
+    monkeypatch.setitem(RECORDS, "geo", LENIENT)
+
+
+def test_what_a_new_rule_can_read_joins_at_its_old_position(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_and_then_readable(reader, monkeypatch)
+    reader.put(8, [geo(ind=6), b""])
+    run, _ = reader.run(retry_quarantined=True, run_id="retry")
+    assert (run.read, run.clean, run.superseded, run.quarantined) == (2, 4, 2, -4)
+    reader.check()
+    version = reader.version()
+    assert reader.run(retry_quarantined=True, run_id="retry")[0] == run
+    assert reader.version() == version
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        (Ledger, "plan", "after"),
+        (tables, "merge_newest", "after"),
+        (tables, "release", "after"),
+    ],
+    ids=lambda point: f"{point[2]} {point[1]}",
+)
+def test_a_crash_anywhere_in_a_retry_changes_nothing(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, point: tuple[Any, str, str]
+) -> None:
+    held_and_then_readable(reader, monkeypatch)
+    with monkeypatch.context() as patched:
+        _crash(patched, *point)
+        with pytest.raises(Crash):
+            reader.run(retry_quarantined=True)
+    reader.put(8, [geo(ind=2, country="newest"), b"bad"])
+    reader.run(retry_quarantined=True)
+    reader.check()
+
+
+def test_a_reason_that_a_new_rule_changes(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RECORDS, "geo", replace(LENIENT, key="number"))
+    reader.put(0, [geo(), geo(latitude=91), b"bad"])
+    run, _ = reader.run()
+    assert run.by_reason == {"no_ind": 2, "not_json": 1}
+    monkeypatch.setitem(RECORDS, "geo", LENIENT)
+    run, total = reader.run(retry_quarantined=True)
+    assert run.by_reason == {"no_ind": -2, "out_of_range": 1}
+    assert (total.read, total.clean, total.quarantined) == (3, 1, 2)
     reader.check()

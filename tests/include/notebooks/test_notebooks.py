@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from pyarrow import parquet
 
+from pinterest_lake.answers import ANSWERS
+from pinterest_lake.expectations import QualityError
+from pinterest_lake.lake import SettingsError
 from tests.include.notebooks.conftest import Workspace
 
 PIN = b'{"index": 7, "title": " A ", "poster_name": "P", "follower_count": "5k", "category": "art"}'
@@ -38,6 +42,64 @@ def test_one_post_goes_from_the_bucket_to_the_answers(workspace: Workspace) -> N
     ]
     held = workspace.rows("quarantine")
     assert [(row["shard"], row["position"], bytes(row["raw"])) for row in held] == [("0", "1", b"nonsense")]
+
+
+def test_a_failed_gate_leaves_the_last_good_answers(workspace: Workspace) -> None:
+    """More than a tenth of the pins cannot be read, and then a few more may."""
+    for table, line in (("pin", PIN), ("geo", GEO), ("user", USER)):
+        lines = [line.replace(b"7,", b"%d," % number) for number in range(99)]
+        workspace.put(
+            table, 0, [*lines, b'{"index": 99, "ind": 99, "title": null, "age": null, "country": null}']
+        )
+        workspace.run(f"clean_{table}")
+    workspace.run("queries", run_id="good")
+    before = {name: workspace.rows(table) for name, (table, _) in ANSWERS.items()}
+    (good,) = workspace.rows("answer_sets")
+    assert good["run_id"] == "good"
+    assert good["versions"] == {table: workspace.version(table) for table, _ in ANSWERS.values()}
+
+    workspace.put("pin", 100, [b'{"index": 200, "title": "T", "category": "zoo"}', *[b"nonsense"] * 25])
+    workspace.run("clean_pin", run_id="bad")
+    with pytest.raises(QualityError) as failed:
+        workspace.run("queries", run_id="bad")
+    assert str(failed.value) == (
+        "1 of 13 expectations are not met, so the last answers stay as they are: "
+        "quarantined_share of pin: 0.1984, at most 0.1 (25 of 126)"
+    )
+    assert {name: workspace.rows(table) for name, (table, _) in ANSWERS.items()} == before
+    told = json.loads((workspace.storage / "answers/runs/bad.json").read_text())
+    assert "answers" not in told
+    assert told["ledger"]["total"]["pin"]["quarantined"] == 25
+    assert [each["expectation"] for each in told["quality"] if not each["passed"]] == ["quarantined_share"]
+    kept = [row for row in workspace.rows("quality") if row["run_id"] == "bad"]
+    assert [(row["expectation"], row["table"], row["observed"]) for row in kept if not row["passed"]] == [
+        ("quarantined_share", "pin", 25 / 126)
+    ]
+
+    workspace.run("queries", run_id="bad", max_quarantined_share="0.2")
+    assert len([row for row in workspace.rows("quality") if row["run_id"] == "bad"]) == len(kept)
+    assert workspace.rows("answer_sets") == [good], "no answer has changed"
+
+
+def test_maintenance_changes_no_row(workspace: Workspace) -> None:
+    for number in range(3):
+        workspace.put("geo", number, [GEO.replace(b"7,", b"%d," % number)])
+        workspace.run("clean_geo")
+    rows = workspace.rows("geo")
+    files = workspace.spark.table(workspace.lake().table("geo")).inputFiles()
+    assert workspace.run("maintain")["put_together"]["geo"] == len(files) == 3
+    assert workspace.rows("geo") == rows
+    with pytest.raises(SettingsError, match="widget 'retention_hours' is '1'; it must be at least 168"):
+        workspace.run("maintain", retention_hours="1")
+
+
+def test_a_row_that_no_rule_allows_is_refused(workspace: Workspace) -> None:
+    workspace.put("geo", 0, [GEO])
+    workspace.run("clean_geo")
+    table = workspace.lake().table("geo")
+    for change in ("ind = NULL", "coordinates = array(91D, 0D)"):
+        with pytest.raises(Exception, match="DELTA_VIOLATE_CONSTRAINT_WITH_VALUES"):
+            workspace.spark.sql(f"UPDATE {table} SET {change}")
 
 
 def test_moments_of_any_year_can_be_read_without_spark(workspace: Workspace) -> None:

@@ -1,0 +1,168 @@
+"""The quality gate: what is expected of the clean tables before anything is answered from them.
+
+Each expectation is a number that may be at most as large as its threshold. A table of few records is not judged
+by shares: one bad record in five says nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from pinterest_lake.lake import Lake, SettingsError
+from pinterest_lake.ledger import Counts
+from pinterest_lake.schemas import QUALITY, TABLES, Source
+from pinterest_lake.tables import create_table
+
+QUALITY_TABLE = "quality"
+FEWEST = 100
+"""Records that a share needs to be judged."""
+
+
+class QualityError(Exception):
+    """Expectations are not met; the text names each, what was found and what would pass."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The largest values that pass."""
+
+    max_quarantined_share: float = 0.1
+    max_quarantined_share_of_run: float = 0.5
+    max_unparsable_share: float = 0.1
+    max_unmatched_share: float = 0.1
+    max_age_hours: float = 168.0
+
+    @classmethod
+    def from_widgets(cls, dbutils: Any) -> Thresholds:
+        """Declares the widgets with their defaults and reads them. Raises SettingsError."""
+        values = {}
+        for each in fields(cls):
+            dbutils.widgets.text(each.name, str(each.default))
+            text = dbutils.widgets.get(each.name).strip()
+            try:
+                values[each.name] = float(text)
+            except ValueError:
+                raise SettingsError(f"widget {each.name!r} is {text!r}; it must be a number") from None
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of one clean table when it is judged."""
+
+    run: Counts
+    total: Counts
+    imbalance: str = ""
+    unmatched: int = 0
+    age_hours: float | None = None
+    """Hours since a row was last written; None: there is none."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One expectation of one table, and whether it was met; the fields mean what they mean in ``QUALITY``."""
+
+    expectation: str
+    table: str
+    observed: float | None
+    at_most: float
+    detail: str
+
+    @property
+    def passed(self) -> bool:
+        return self.observed is None or self.observed <= self.at_most
+
+    def __str__(self) -> str:
+        observed = "-" if self.observed is None else f"{self.observed:.4g}"
+        verdict = "passed" if self.passed else "FAILED"
+        return f"{verdict} {self.expectation} of {self.table}: {observed}, at most {self.at_most:g} ({self.detail})"
+
+
+def judge(facts: Mapping[str, Facts], limits: Thresholds) -> list[Result]:
+    """Judges the clean tables (pin, geo, user) by their facts."""
+    results = []
+    for table, fact in facts.items():
+        run, total = fact.run, fact.total
+        results += [
+            Result("ledger_balance", table, float(bool(fact.imbalance)), 0.0, fact.imbalance or "balanced"),
+            _share("quarantined_share", table, total.quarantined, total.read, limits.max_quarantined_share),
+            _share(
+                "quarantined_share_of_run",
+                table,
+                max(run.quarantined, 0),
+                run.read,
+                limits.max_quarantined_share_of_run,
+            ),
+        ]
+        if table == "pin":
+            results.append(
+                _share("unparsable_share", table, total.unparsable, total.clean, limits.max_unparsable_share)
+            )
+        else:
+            posts = facts["pin"].total.clean
+            results.append(
+                _share("unmatched_share", table, fact.unmatched, posts, limits.max_unmatched_share)
+            )
+    return [*results, _freshness(facts, limits)]
+
+
+def _share(name: str, table: str, part: int, whole: int, limit: float) -> Result:
+    detail = f"{part:,} of {whole:,}"
+    if whole < FEWEST:
+        return Result(name, table, None, limit, f"{detail}; not judged below {FEWEST}")
+    return Result(name, table, part / whole, limit, detail)
+
+
+def _freshness(facts: Mapping[str, Facts], limits: Thresholds) -> Result:
+    ages = [fact.age_hours for fact in facts.values() if fact.age_hours is not None]
+    detail = "hours since a row was last written" if ages else "no row has ever been written"
+    return Result("freshness", "all", min(ages, default=None), limits.max_age_hours, detail)
+
+
+def store(spark: SparkSession, lake: Lake, source: Source, results: Sequence[Result]) -> None:
+    """Writes the results of this run into the table ``quality``, in the place of those it had written before."""
+    name = lake.table(QUALITY_TABLE)
+    create_table(
+        spark, name, QUALITY, "What was expected of the clean tables, and found", partitioned_by=["source"]
+    )
+    given = {"run_id": lake.run_id, "source": source.name, "at": dt.datetime.now(dt.UTC)}
+    rows = [{**given, **asdict(result), "passed": result.passed} for result in results]
+    frame = spark.createDataFrame([tuple(row[column] for column in QUALITY.names) for row in rows], QUALITY)
+    condition = f"source = '{source.name}' AND run_id = '{lake.run_id}'"
+    frame.coalesce(1).write.format("delta").mode("overwrite").option("replaceWhere", condition).saveAsTable(
+        name
+    )
+
+
+def published(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """The results as the published object has them."""
+    return [{**asdict(result), "passed": result.passed} for result in results]
+
+
+def check(results: Sequence[Result]) -> None:
+    """Raises QualityError unless all expectations are met."""
+    failed = [result for result in results if not result.passed]
+    if failed:
+        told = "; ".join(str(result).removeprefix("FAILED ") for result in failed)
+        raise QualityError(
+            f"{len(failed)} of {len(results)} expectations are not met, so the last answers stay as they are: {told}"
+        )
+
+
+def unmatched(spark: SparkSession, lake: Lake, source: Source) -> dict[str, int]:
+    """How many posts with a pin have no geo record, and how many no user record."""
+    numbers = {
+        table: spark.table(lake.table(lake.clean(table, source))).select("ind", F.lit(1).alias(f"_{table}"))
+        for table in TABLES
+    }
+    joined = (
+        numbers["pin"].join(numbers["geo"], on="ind", how="left").join(numbers["user"], on="ind", how="left")
+    )
+    pins, geos, users = joined.agg(*[F.count(f"_{table}") for table in TABLES]).collect()[0]
+    return {"geo": pins - geos, "user": pins - users}

@@ -1,0 +1,90 @@
+"""The quality gate, by its numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pinterest_lake.expectations import FEWEST, Facts, QualityError, Thresholds, check, judge
+from pinterest_lake.lake import SettingsError
+from pinterest_lake.ledger import Counts
+from tests.include.notebooks.conftest import FakeDbutils
+
+GOOD = Counts(read=1000, clean=900, superseded=100)
+FACTS = {table: Facts(run=GOOD, total=GOOD, age_hours=1.0) for table in ("pin", "geo", "user")}
+
+
+def failed(changes: dict[str, Facts], limits: Thresholds = Thresholds()) -> list[tuple[str, str]]:  # noqa: B008
+    results = judge({**FACTS, **changes}, limits)
+    return [(result.expectation, result.table) for result in results if not result.passed]
+
+
+def test_good_tables_pass() -> None:
+    assert failed({}) == []
+    assert failed({table: Facts(run=Counts(), total=Counts()) for table in FACTS}) == []
+
+
+@pytest.mark.parametrize(
+    ("expectation", "table", "passes", "fails"),
+    [
+        ("ledger_balance", "geo", {}, {"imbalance": "one is lost"}),
+        (
+            "quarantined_share",
+            "user",
+            {"total": Counts(read=1000, clean=900, quarantined=100)},
+            {"total": Counts(read=1000, clean=899, quarantined=101)},
+        ),
+        (
+            "quarantined_share_of_run",
+            "pin",
+            {"run": Counts(read=100, clean=50, quarantined=50)},
+            {"run": Counts(read=100, clean=49, quarantined=51)},
+        ),
+        (
+            "unparsable_share",
+            "pin",
+            {"total": Counts(read=1000, clean=1000, unparsable=100)},
+            {"total": Counts(read=1000, clean=1000, unparsable=101)},
+        ),
+        ("unmatched_share", "user", {"unmatched": 90}, {"unmatched": 91}),
+    ],
+)
+def test_a_tenth_of_trouble_passes_and_no_more(
+    expectation: str, table: str, passes: dict[str, Any], fails: dict[str, Any]
+) -> None:
+    assert failed({table: replace(FACTS[table], **passes)}) == []
+    assert failed({table: replace(FACTS[table], **fails)}) == [(expectation, table)]
+
+
+def test_what_comes_no_more_is_not_fresh() -> None:
+    old = {table: replace(fact, age_hours=169.0) for table, fact in FACTS.items()}
+    assert failed(old) == [("freshness", "all")]
+    assert failed({**old, "geo": replace(old["geo"], age_hours=167.0)}) == []
+
+
+def test_few_records_are_not_judged_by_shares() -> None:
+    few = Counts(read=FEWEST - 1, clean=1, quarantined=FEWEST - 2)
+    assert failed({"geo": Facts(run=few, total=few)}) == []
+
+
+def test_a_run_that_empties_the_quarantine_passes() -> None:
+    freed = replace(FACTS["pin"], run=Counts(read=200, clean=500, quarantined=-300))
+    assert failed({"pin": freed}) == []
+
+
+def test_thresholds_are_widgets() -> None:
+    assert Thresholds.from_widgets(FakeDbutils(max_age_hours="1.5")) == Thresholds(max_age_hours=1.5)
+    with pytest.raises(SettingsError, match="widget 'max_age_hours' is 'soon'; it must be a number"):
+        Thresholds.from_widgets(FakeDbutils(max_age_hours="soon"))
+
+
+def test_a_failure_says_what_and_by_how_much() -> None:
+    bad = {"geo": replace(FACTS["geo"], unmatched=300)}
+    with pytest.raises(QualityError) as error:
+        check(judge({**FACTS, **bad}, Thresholds()))
+    assert str(error.value) == (
+        "1 of 13 expectations are not met, so the last answers stay as they are: "
+        "unmatched_share of geo: 0.3333, at most 0.1 (300 of 900)"
+    )
