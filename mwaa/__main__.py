@@ -11,12 +11,13 @@ from typing import Any
 
 import boto3
 
-from mwaa import package, status
+from mwaa import environment, package, proof, status
 from mwaa.deployment import Deployment
 from mwaa.errors import DeployError, SettingError, spoken
 from mwaa.settings import Settings
 
 BUILT = package.ROOT / "build" / "mwaa"
+WORK = package.ROOT / "build" / "mwaa-work"
 EPILOG = """\
 A first deployment:   cp mwaa/example.toml mwaa.toml, then: package, diff, deploy
 A change:             diff, deploy (uploads only what differs; asks first)
@@ -30,11 +31,18 @@ def say(text: str) -> None:
 
 
 def build_package(arguments: argparse.Namespace) -> int:
-    checksums = package.build(BUILT)
+    checksums = _build(arguments.offline)
     for name, checksum in checksums.items():
         say(f"{checksum[:16]}  {name}")
     say(f"{len(checksums)} files in {BUILT.relative_to(package.ROOT)}")
+    proof.prove_fresh(BUILT, WORK, say)
     return 0
+
+
+def _build(offline: bool) -> dict[str, str]:
+    packages = environment.proxy_packages(WORK)
+    wheels = environment.requirement_wheels(WORK, package.ROOT / "requirements.txt") if offline else None
+    return package.build(BUILT, packages=packages, wheels=wheels)
 
 
 def diff(arguments: argparse.Namespace) -> int:
@@ -51,6 +59,8 @@ def diff(arguments: argparse.Namespace) -> int:
 
 def deploy(arguments: argparse.Namespace) -> int:
     deployment = _deployment(arguments)
+    if not proof.is_proved(arguments.built or BUILT):
+        raise DeployError("What would be deployed has not been proved in MWAA's layout. Run: make package")
     with spoken():
         deployment.deploy()
     return 0
@@ -71,8 +81,14 @@ def destroy(arguments: argparse.Namespace) -> int:
 
 def _deployment(arguments: argparse.Namespace) -> Deployment:
     settings = Settings.read(arguments.file)
-    package.build(BUILT)
-    return Deployment(settings, _clients(settings), os.environ, BUILT, say, _asker(arguments))
+    built = arguments.built
+    if built is None:
+        _build(settings.offline)
+    elif not (built / "plugins.zip").is_file():
+        raise SettingError(
+            f"{built} holds no artefacts: --built names a folder that the command package has made."
+        )
+    return Deployment(settings, _clients(settings), os.environ, built or BUILT, say, _asker(arguments))
 
 
 def _clients(settings: Settings) -> Callable[[str], Any]:
@@ -116,6 +132,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="the deployment (default: mwaa.toml)",
     )
+    made.add_argument(
+        "--built",
+        type=Path,
+        metavar="FOLDER",
+        help="artefacts that were built before, elsewhere perhaps (default: build them now, in build/mwaa/)",
+    )
     commands = made.add_subparsers(required=True, metavar="COMMAND")
     for run, name, text in (
         (build_package, "package", "build the artefacts in build/mwaa/ and prove them in MWAA's layout"),
@@ -130,6 +152,12 @@ def parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         command.set_defaults(run=run)
+        if name == "package":
+            command.add_argument(
+                "--offline",
+                action="store_true",
+                help="put wheels into plugins.zip, for an environment without a way out (mwaa.toml: offline = true)",
+            )
         if name == "deploy":
             command.add_argument("--yes", dest="answer", action="store_const", const="yes", help="do not ask")
         if name == "destroy":

@@ -15,15 +15,20 @@ from mwaa.errors import PackageError
 ROOT = Path(__file__).resolve().parents[1]
 # The first moment that a zip entry can have: the time of a build is not part of what was built.
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+# Where MWAA unpacks plugins.zip.
+MWAA_PLUGINS = "/usr/local/airflow/plugins"
 
 
-def build(target: Path) -> dict[str, str]:
+def build(target: Path, *, packages: Path | None = None, wheels: Path | None = None) -> dict[str, str]:
     """Build every artefact anew.
 
     What MWAA takes from its bucket: ``dags/`` (with ``include/``), ``plugins.zip``, ``requirements.txt``,
     ``startup.sh``. What the other parts take: ``rest_proxy.zip``, ``s3_sink.zip`` (a Connect plug-in),
     ``openapi.yaml``, ``connector.json``, ``notebooks/``.
 
+    :param packages: what the REST proxy needs, see :func:`mwaa.environment.proxy_packages`.
+    :param wheels: for an environment without a way out: what requirements.txt needs, see
+        :func:`mwaa.environment.requirement_wheels`; goes into ``plugins.zip``.
     :return: path below ``target`` -> SHA-256, sorted by path.
     :raises PackageError: the sink plug-in has not been built.
     """
@@ -32,19 +37,31 @@ def build(target: Path) -> dict[str, str]:
     _copy(ROOT / "dags", target / "dags")
     _copy(ROOT / "include" / "emulation", target / "dags" / "include" / "emulation")
     shutil.copyfile(ROOT / "include" / "__init__.py", target / "dags" / "include" / "__init__.py")
-    shutil.copyfile(ROOT / "requirements.txt", target / "requirements.txt")
+    (target / "requirements.txt").write_text(_requirements(offline=wheels is not None), "utf-8")
     shutil.copyfile(ROOT / "mwaa" / "startup.sh", target / "startup.sh")
     shutil.copyfile(ROOT / "mwaa" / "cloudformation" / "openapi.yaml", target / "openapi.yaml")
     (target / "connector.json").write_text(_connector(), "utf-8")
     _copy(ROOT / "include" / "notebooks", target / "notebooks")
-    _zip(ROOT / "plugins", target / "plugins.zip")
-    _zip(ROOT / "msk" / "rest_proxy", target / "rest_proxy.zip", inside="msk/rest_proxy/")
+    _zip(target / "plugins.zip", {"": ROOT / "plugins"} | ({"wheels/": wheels} if wheels else {}))
+    proxy = {"msk/rest_proxy/": ROOT / "msk" / "rest_proxy"}
+    _zip(target / "rest_proxy.zip", proxy | ({"packages/": packages} if packages else {}))
     sink = ROOT / ".jars" / "connect-plugins" / "s3_sink"
     if not sink.is_dir():
         raise PackageError("The S3 sink has not been built. Run: make install")
-    _zip(sink, target / "s3_sink.zip", inside="s3_sink/")
-    files = sorted(path for path in target.rglob("*") if path.is_file())
-    return {str(path.relative_to(target)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    _zip(target / "s3_sink.zip", {"s3_sink/": sink})
+    return checksums(target)
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """Return path -> SHA-256 of every file of a folder, sorted by path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _requirements(*, offline: bool) -> str:
+    """Return requirements.txt; offline it looks for wheels in the unpacked plugins.zip and nowhere else."""
+    text = (ROOT / "requirements.txt").read_text("utf-8")
+    return f"--no-index\n--find-links {MWAA_PLUGINS}/wheels\n{text}" if offline else text
 
 
 def _connector() -> str:
@@ -82,11 +99,12 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(path, copy)
 
 
-def _zip(source: Path, target: Path, inside: str = "") -> None:
-    """Zip the contents of a folder; nothing but names and bytes goes in."""
+def _zip(target: Path, folders: dict[str, Path]) -> None:
+    """Zip the contents of folders, each below a prefix; nothing but names and bytes goes in."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for path in _files(source):
-            entry = zipfile.ZipInfo(f"{inside}{path.relative_to(source).as_posix()}", ZIP_EPOCH)
-            entry.external_attr = 0o644 << 16
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, path.read_bytes())
+        for inside, source in folders.items():
+            for path in _files(source):
+                entry = zipfile.ZipInfo(f"{inside}{path.relative_to(source).as_posix()}", ZIP_EPOCH)
+                entry.external_attr = 0o644 << 16
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, path.read_bytes())

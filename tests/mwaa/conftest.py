@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 import pytest
 
-from mwaa import package
+from mwaa import package, proof
 from mwaa.deployment import Deployment
 from mwaa.settings import Settings
 
@@ -175,14 +175,15 @@ def settings(request: pytest.FixtureRequest) -> Settings:
 
 
 @pytest.fixture
-def command(environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Start `python -m mwaa ARGUMENTS` as a person does."""
+def command(environment: dict[str, str], tmp_path: Path, built: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start `python -m mwaa ARGUMENTS` as a person does, with artefacts that have been proved."""
+    proof.mark_proved(built)
 
     def start(settings: str, *arguments: str, **changes: str) -> subprocess.Popen[str]:
         file = tmp_path / "mwaa.toml"
         file.write_text(settings)
         return subprocess.Popen(
-            [sys.executable, "-m", "mwaa", "--file", str(file), *arguments],
+            [sys.executable, "-m", "mwaa", "--file", str(file), "--built", str(built), *arguments],
             cwd=ROOT,
             env={**os.environ, **environment, **changes},
             stdout=subprocess.PIPE,
