@@ -78,6 +78,8 @@ find_uv
 (
   step airflow .venv/airflow.stamp local/requirements/airflow.txt -- environment airflow
   step databricks .venv/databricks.stamp local/requirements/databricks.txt -- environment databricks
+  # Only make lint needs it.
+  if [ "${1:-}" = lint ]; then step checkov .venv/checkov.stamp local/requirements/checkov.txt -- environment checkov; fi
 ) &
 python_side=$!
 java_status=0
