@@ -6,10 +6,10 @@ export SOURCE SERVICE DAG CONF
 LOCAL := .venv/airflow/bin/python -m local
 INSTALLED = @[ -x .venv/airflow/bin/python ] || { echo "make $@: nothing is installed yet. Run: make up" >&2; exit 1; }
 
-.PHONY: help install demo test up down status logs reset dag answers env bench lint package
+.PHONY: help install demo test up down status logs reset dag answers quarantine env bench lint package
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 install: ## install what is missing: JDK and Maven (apt, as root), uv, two environments, jars
 	@local/install.sh
@@ -44,6 +44,10 @@ dag: ## trigger one DAG run and wait: DAG=pinterest_daily_batch CONF='{}'
 answers: ## the last published answers, as JSON
 	$(INSTALLED)
 	@$(LOCAL) answers
+
+quarantine: ## what cannot be read, and why
+	$(INSTALLED)
+	@$(LOCAL) quarantine
 
 env: ## addresses and credentials, as KEY=VALUE lines
 	$(INSTALLED)

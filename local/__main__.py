@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from local.stack import parts, prepare, settings
@@ -15,6 +16,7 @@ from local.stack.airflow_api import AirflowApi
 from local.stack.configure import write_all
 from local.stack.demo import run_demo
 from local.stack.errors import StackError
+from local.stack.quarantine import show as show_quarantine
 from local.stack.supervisor import RUNNING, Supervisor
 
 
@@ -158,6 +160,12 @@ def read_answers(stack: settings.Stack) -> str:
     return str(text.decode("utf-8"))
 
 
+def quarantine(_: argparse.Namespace) -> int:
+    stack = settings.load(settings.home_folder())
+    show_quarantine(Path(stack.public()["LAKE_DIR"]), say)
+    return 0
+
+
 def env(_: argparse.Namespace) -> int:
     for name, value in settings.load(settings.home_folder()).public().items():
         say(f"{name}={value}")
@@ -173,7 +181,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m local", description="The laptop stack; the Makefile calls this."
     )
     commands = root.add_subparsers(required=True, metavar="COMMAND")
-    for function in (up, down, status, reset, answers, env):
+    for function in (up, down, status, reset, answers, quarantine, env):
         commands.add_parser(function.__name__).set_defaults(run=function)
     log_command = commands.add_parser("logs")
     log_command.add_argument("service", nargs="?")
