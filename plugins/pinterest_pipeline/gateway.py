@@ -14,6 +14,8 @@ How records travel:
   everything behind this API keeps the newest version of a post, so that changes nothing.
 - Tries are bounded: `max_attempts` requests in a row that settle nothing end the call. Between them lies
   exponential backoff with full jitter.
+- A shard takes 1,000 records or 1 MB a second. What is over that comes back throttled, and as long as it does, the
+  pauses grow to most of a second: so the records go out about as fast as the shards take them.
 
 Errors of the calls about streams themselves::
 
@@ -67,6 +69,8 @@ MAX_BODY_BYTES = 10_000_000
 
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 5.0
+STRAINED_ATTEMPTS = 4
+"""While a part of each request gets through, pauses grow no further than after so many attempts: 0.8 s."""
 EXCERPT_LENGTH = 200
 
 KAFKA_JSON = "application/vnd.kafka.json.v2+json"
@@ -251,11 +255,12 @@ class GatewayClient:
         """Send until each entry has an acknowledgement or a failure."""
         results: dict[int, Ack | Failure] = {}
         queue = _Queue(entries, results)
-        fruitless = 0
+        fruitless = strained = 0
         while batch := queue.take():
             outcomes = _outcomes(send, batch)
             again = [outcome for outcome in outcomes if isinstance(outcome, _Again)]
             fruitless = fruitless + 1 if len(again) == len(batch) else 0
+            strained = strained + 1 if again else 0
             tired = fruitless >= self._max_attempts
             for entry, outcome in zip(batch, outcomes, strict=True):
                 if not isinstance(outcome, _Again):
@@ -271,7 +276,8 @@ class GatewayClient:
                 for entry in queue.drain():
                     results[entry.position] = again[0].failure
             elif again:
-                self._back_off(max(fruitless, 1), f"{len(again)} of {len(batch)} records", again[0].failure)
+                attempt = fruitless or min(strained, STRAINED_ATTEMPTS)
+                self._back_off(attempt, f"{len(again)} of {len(batch)} records", again[0].failure)
         return [results[entry.position] for entry in entries]
 
     def _call_patiently(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
