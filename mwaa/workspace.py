@@ -23,28 +23,32 @@ def spoken() -> Iterator[None]:
     from databricks.sdk.errors.base import DatabricksError
     from databricks.sdk.errors.platform import PermissionDenied, Unauthenticated
 
+    def reason(error: Exception) -> str:
+        return str(error).split(" Config:", maxsplit=1)[0].strip().rstrip(".")
+
     try:
         yield
-    except Unauthenticated as error:
+    except (Unauthenticated, PermissionDenied) as error:
+        # Databricks answers a token that is wrong or over with the code of a missing permission.
+        if isinstance(error, PermissionDenied) and "token" not in reason(error).lower():
+            raise WorkspaceError(
+                f"Not permitted in the Databricks workspace: {reason(error)}. The login needs 'can manage' on the "
+                "folder of the notebooks."
+            ) from None
         raise WorkspaceError(
-            f"The Databricks workspace does not take the login ({error}). The token is wrong or has expired: make a "
-            "new one and set DATABRICKS_TOKEN, then run this again."
-        ) from None
-    except PermissionDenied as error:
-        raise WorkspaceError(
-            f"Not permitted in the Databricks workspace: {error} The login needs 'can manage' on the notebooks' folder."
+            f"The Databricks workspace does not take the login: {reason(error)}. The token is wrong or has expired: "
+            "make a new one and set DATABRICKS_TOKEN, then run this again."
         ) from None
     except DatabricksError as error:
-        raise WorkspaceError(f"The Databricks workspace refused: {error}") from None
+        raise WorkspaceError(f"The Databricks workspace refused: {reason(error)}.") from None
     except (requests.RequestException, TimeoutError) as error:
         raise WorkspaceError(
-            f"The Databricks workspace does not answer: {error} Check DATABRICKS_HOST and the network."
+            f"The Databricks workspace does not answer: {reason(error)}. Check DATABRICKS_HOST and the network."
         ) from None
     except ValueError as error:
         # What the SDK says when no host or no way to log in is configured.
-        reason = str(error).split("Config:")[0].strip()
         raise WorkspaceError(
-            f"No Databricks workspace: {reason} Set DATABRICKS_HOST with DATABRICKS_TOKEN, or with "
+            f"No Databricks workspace: {reason(error)}. Set DATABRICKS_HOST with DATABRICKS_TOKEN, or with "
             "DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET."
         ) from None
 
@@ -59,10 +63,9 @@ def connect() -> Any:
     from databricks.sdk.core import Config
 
     with spoken():
-        # Without these a workspace that does not exist is asked for five minutes.
-        client = WorkspaceClient(config=Config(retry_timeout_seconds=20, http_timeout_seconds=20))
-        client.current_user.me()
-    return client
+        # A workspace that does not exist would be asked for five minutes.
+        WorkspaceClient(config=Config(retry_timeout_seconds=3, http_timeout_seconds=20)).current_user.me()
+        return WorkspaceClient()
 
 
 def notebook_changes(client: Any, source: Path, target: str) -> Changes:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ import pytest
 from mwaa import package, proof
 from mwaa.deployment import Deployment
 from mwaa.settings import Settings
+
+if "airflow" not in sys.modules:  # Airflow reads its home once, when it is imported
+    _HOME = tempfile.TemporaryDirectory(prefix="airflow-")
+    os.environ["AIRFLOW_HOME"] = _HOME.name
 
 ROOT = Path(__file__).parents[2]
 REGION = "us-east-1"

@@ -5,9 +5,6 @@ are called through moto's server; Kafka's own actions, which no stand-in serves,
 """
 
 import json
-import os
-import sys
-import tempfile
 
 import boto3
 import pytest
@@ -20,10 +17,6 @@ from moto.secretsmanager.responses import SecretsManagerResponse
 from moto.sns.responses import SNSResponse
 
 from mwaa.settings import Settings
-
-if "airflow" not in sys.modules:  # Airflow reads its home once, when it is imported
-    _HOME = tempfile.TemporaryDirectory(prefix="airflow-")
-    os.environ["AIRFLOW_HOME"] = _HOME.name
 
 REGION, ACCOUNT = "us-east-1", "123456789012"
 NAME, OTHER = "least", "another"

@@ -1,0 +1,149 @@
+"""Bad input and bad luck: one message that says what and what to do, exit status 1, no traceback."""
+
+import json
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+
+from mwaa import connections
+from mwaa.errors import DeployError, SettingError, spoken
+from mwaa.settings import Settings
+
+STREAMS = 'name = "wrong"\nparts = ["streams"]\n'
+WORKSPACE = 'name = "wrong"\nparts = ["storage", "databricks"]\n'
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "changes", "says"),
+    [
+        ('region = "us-east-9"\n', ["diff"], {}, "there is no AWS region 'us-east-9'"),
+        ('name = "Under_Score"\n', ["diff"], {}, "name is 'Under_Score'; wanted: 2 to 32 lower-case"),
+        ('nmae = "x"\n', ["diff"], {}, "there is no setting 'nmae'; there are name, region"),
+        ('parts = ["strams"]\n', ["diff"], {}, "'strams' is none of storage"),
+        ("name = \n", ["diff"], {}, "is not TOML"),
+        ("offline = 1\n", ["diff"], {}, "offline is 1; wanted: true or false"),
+        (STREAMS, ["deploy"], {}, "There is nobody to ask: deploy with --yes"),
+        (STREAMS, ["diff"], {"AWS_SECRET_ACCESS_KEY": "wrong"}, "AWS does not know these credentials"),
+        (STREAMS, ["diff"], {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "AWS does not answer"),
+        (
+            WORKSPACE,
+            ["diff"],
+            {"DATABRICKS_TOKEN": "old"},
+            "The token is wrong or has expired: make a new one",
+        ),
+        (WORKSPACE, ["diff"], {"DATABRICKS_HOST": "http://127.0.0.1:9"}, "does not answer"),
+        (WORKSPACE, ["diff"], {"DATABRICKS_HOST": "", "DATABRICKS_TOKEN": ""}, "No Databricks workspace"),
+    ],
+)
+def test_a_person_is_told_what_is_wrong(command, tmp_path, settings, arguments, changes, says):
+    home = {"HOME": str(tmp_path), "DATABRICKS_CONFIG_FILE": str(tmp_path / "none")}
+    process = command(settings, *arguments, **home, **changes)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 1
+    assert says in output
+    assert "Traceback" not in output
+    for secret in ("a-secret/with+signs", "dapi-token-of-these-tests", "a-source-password"):
+        assert secret not in output
+
+
+def test_without_settings_the_first_step_is_named(tmp_path):
+    with pytest.raises(SettingError, match=r"Start with: cp mwaa/example\.toml"):
+        Settings.read(tmp_path / "mwaa.toml")
+
+
+def test_the_example_is_a_deployment():
+    from mwaa.package import ROOT
+
+    assert Settings.read(ROOT / "mwaa" / "example.toml") == Settings()
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("ExpiredToken", "have expired.*Sign in, then run this again"),
+        ("AccessDenied", r"Not permitted: CreateStack\. AWS says: because\. .*docs/operations\.md"),
+        ("BucketAlreadyExists", r"name is taken.*data_bucket, mwaa_bucket"),
+        ("Throttling", r"AWS refused CreateStack \(Throttling\): because\."),
+    ],
+)
+def test_what_aws_refuses_is_explained(code, says):
+    with pytest.raises(DeployError, match=says), spoken():
+        raise ClientError({"Error": {"Code": code, "Message": "because."}}, "CreateStack")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (NoCredentialsError(), "No AWS credentials.*aws sso login"),
+        (EndpointConnectionError(endpoint_url="https://x"), "AWS does not answer.*region in mwaa.toml"),
+    ],
+)
+def test_what_botocore_cannot_do_is_explained(error, says):
+    with pytest.raises(DeployError, match=says), spoken():
+        raise error
+
+
+def test_a_source_url_that_is_none_is_not_repeated():
+    with pytest.raises(SettingError) as caught:
+        connections.wanted(
+            {"Region": "us-east-1", "ExternalSource": "true"},
+            {"PINTEREST_SOURCE_URL": "postgresql://u:very-secret@h/d"},
+        )
+    assert "very-secret" not in str(caught.value)
+
+
+def test_airflow_reads_the_connections_as_they_are_written(client, aws_url, monkeypatch):
+    """Through the backend and with the arguments that environment.yaml names."""
+    from airflow.providers.amazon.aws.secrets.secrets_manager import SecretsManagerBackend
+    from airflow.sdk import Connection
+
+    values = {
+        "Region": "us-east-1",
+        "ExternalSource": "true",
+        "ApiUrl": "https://abc.execute-api.us-east-1.amazonaws.com/prod",
+        "KafkaBootstrap": "b-1.example:9098,b-2.example:9098",
+    }
+    environment = {
+        "PINTEREST_SOURCE_URL": "mysql://reader:p%40ss@db.example/posts",
+        "DATABRICKS_HOST": "https://dbc-1.cloud.databricks.com",
+        "DATABRICKS_CLIENT_ID": "a-client",
+        "DATABRICKS_CLIENT_SECRET": "a-client-secret",
+    }
+    secrets = connections.Secrets(client("secretsmanager"), "reads")
+    for name, value in connections.wanted(values, environment).items():
+        client("secretsmanager").create_secret(Name=f"reads/connections/{name}")
+        secrets.put(name, value)
+        assert not secrets.differs(name, value)
+    text = (stacks_folder() / "environment.yaml").read_text()
+    arguments = json.loads(
+        " ".join(
+            text.split("secrets.backend_kwargs: !Sub >-")[1].split("pinterest.bucket")[0].split()
+        ).replace("${Name}", "reads")
+    )
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIADEPLOYDEPLOYDEPL")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret/with+signs")
+    backend = SecretsManagerBackend(**arguments, region_name="us-east-1", endpoint_url=aws_url)
+
+    def read(name):
+        return Connection.from_json(backend.get_conn_value(name), conn_id=name)
+
+    source = read("pinterest_source")
+    assert (source.conn_type, source.host, source.login, source.password, source.schema, source.port) == (
+        *("mysql", "db.example", "reader", "p@ss", "posts"),
+        3306,
+    )
+    assert read("pinterest_api").host == values["ApiUrl"]
+    assert read("pinterest_api").extra_dejson["aws_conn_id"] == "aws_default"
+    assert read("pinterest_kafka").extra_dejson["sasl.mechanism"] == "AWS_MSK_IAM"
+    assert read("aws_default").extra_dejson == {"region_name": "us-east-1"}
+    databricks = read("databricks_default")
+    assert (databricks.host, databricks.login) == ("dbc-1.cloud.databricks.com", "a-client")
+    assert databricks.password == "a-client-secret"
+    assert databricks.extra_dejson == {"service_principal_oauth": True}
+    assert backend.get_variable("anything") is None
+
+
+def stacks_folder():
+    from mwaa.stacks import TEMPLATES
+
+    return TEMPLATES
