@@ -275,7 +275,7 @@ def test_the_gate_is_told_its_thresholds(dag_bag: Any) -> None:
         "max_quarantined_share": "0.1",
         "max_quarantined_share_of_run": "0.5",
         "max_unparsable_share": "0.1",
-        "max_unmatched_share": "0.1",
+        "max_unmatched_share": "0.25",
         "max_age_hours": "168",
     }
 
