@@ -1,31 +1,42 @@
 """
 # Posts → API → Kinesis → stream tables
 
-Starts the stream notebook, draws posts from the source database and puts their records through the API
-Gateway to the streams `streaming-{prefix}-pin`, `-geo` and `-user`; waits until **every acknowledged sequence
-number** is committed to the stream tables; stops the notebook; and checks that nothing was lost on the way.
-With `posts` = 0 nothing is put: what others have put by then is drained.
+Brings the streams `streaming-{prefix}-pin`, `-geo` and `-user` to what they shall be, sees to it that the stream job
+is running, draws posts from the source database and puts their records through the API Gateway; waits until **every
+acknowledged sequence number** is committed to the stream tables; and checks that nothing was lost on the way. With
+`posts` = 0 nothing is put: what others have put by then is drained.
+
+The stream job is the Databricks job `{prefix}-kinesis_streams`, of which one run goes on at a time. A run of this DAG
+that finds one going leaves it alone; else it starts one, and at the end stops the one it has started. `job` = `keep`
+leaves it running; `stop` stops it whoever has started it. Databricks tries a failed job again by itself, without end.
+
+Stopping another run's job and deleting the streams (`delete_streams`, which stops the job too) take a `confirm`: the
+prefix. Nothing else here stops or deletes what it has not made.
 
 ## When a task fails
 
-- `create_stream` (creates missing streams; mapped, one a table): permissions of `aws_default`, or the account's
-  limit of shards.
+- `progress_before` (checks the parameters; notes how far the tables are): `confirm` is missing or wrong, or the
+  bucket does not answer.
+- `create_streams` (creates missing streams): permissions of `aws_default`, or the account's limit of shards.
 - `streams_active` (waits for them): the message tells each stream's status.
-- `progress_before` (notes how far the tables are): the bucket does not answer.
-- `start_job` (starts the stream notebook as a run of its own): connection `databricks_default`, setting
+- `scale_streams` (brings the streams to `shards`, in the steps Kinesis takes): Kinesis scales a stream ten times a
+  day at most. Records stay; shards that are split or merged are read to their end first.
+- `start_job` (finds the stream job's run, or starts one): connection `databricks_default`, setting
   `[pinterest] stream_compute`.
 - `emulate` (draws and puts): the message names the refused records with code and reason. The counts are in the
   task's XCom `report`, also when it fails.
-- `committed` (waits for the sequence numbers): the message says how many shards and records are behind, and how
-  the run has ended if it has; its page is the link on `start_job`.
+- `committed` (waits for the sequence numbers): the message says how many records and seconds each stream is behind,
+  and how the run has ended if it has, or that it fails again and again; its page is the link on `start_job`. Killing
+  the task cancels the run, if this DAG run has started it.
 - `stop_job` (teardown: asks the notebook to stop, cancels the run if it does not): the run had failed by itself;
   the message has its page.
 - `reconcile` (acknowledged ≤ committed; read = clean + superseded + quarantined): the message names leg, table
   and counts.
+- `delete_wanted`, `delete_streams` (skipped unless asked for): permissions of `aws_default`. Streams that are made
+  anew under the same names need new checkpoints: delete the folder `[pinterest] checkpoint_dir`. The tables stay.
 
-`stop_job` runs whatever happens after `start_job`, so no run is left behind. A retry of `start_job` takes over
-a run that is still up. A retry of `emulate` posts again, which changes nothing: the newest record of a post
-wins. The run's ledger is the XCom of `reconcile`.
+A retry of `start_job` finds the run it has started. A retry of `emulate` posts again, which changes nothing: the
+newest record of a post wins. The run's ledger is the XCom of `reconcile`.
 """
 
 from __future__ import annotations
@@ -33,7 +44,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Param, XComArg, chain, dag, get_current_context, task
+from airflow.sdk import Param, chain, dag, get_current_context, task
 from pendulum import datetime
 
 from pinterest_pipeline.alarms import failed_run
@@ -43,7 +54,11 @@ from pinterest_pipeline.operators.databricks import (
     DatabricksStartStreamOperator,
     DatabricksStopStreamOperator,
 )
-from pinterest_pipeline.operators.kinesis import KinesisCreateStreamOperator
+from pinterest_pipeline.operators.kinesis import (
+    KinesisCreateStreamOperator,
+    KinesisDeleteStreamOperator,
+    KinesisScaleStreamOperator,
+)
 from pinterest_pipeline.sensors.kinesis import KinesisStreamStatusSensor, StreamCommittedSensor
 from pinterest_pipeline.tags import Tag
 from pinterest_pipeline.templates import RUN_KEY
@@ -51,7 +66,47 @@ from pinterest_pipeline.templates import RUN_KEY
 SETTINGS = Settings.read()
 ASSETS = Assets.of(SETTINGS)
 STREAMS = {table: SETTINGS.stream(table) for table in TABLES}
-STOP_KEY = f"streams/{SETTINGS.prefix}/stop/{RUN_KEY}"
+STREAM_NAMES = list(STREAMS.values())
+STOP_PREFIX = f"streams/{SETTINGS.prefix}/stop"
+
+# Databricks fills in {{job.run_id}}; Airflow must not. The job as it stands can also be run from its own page.
+DATABRICKS_RUN = "{{ '{{job.run_id}}' }}"
+JOB = {
+    "name": f"{SETTINGS.prefix}-kinesis_streams",
+    "max_concurrent_runs": 1,
+    "tasks": [
+        {
+            "task_key": "kinesis_streams",
+            "max_retries": -1,
+            "min_retry_interval_millis": 2_000,
+            "retry_on_timeout": True,
+            "notebook_task": {
+                "notebook_path": SETTINGS.notebook("kinesis_streams"),
+                "source": "WORKSPACE",
+                "base_parameters": {
+                    "storage": SETTINGS.storage,
+                    "bucket": f"s3://{SETTINGS.bucket}",
+                    "mount_point": SETTINGS.mount_point,
+                    "prefix": SETTINGS.prefix,
+                    "catalog": SETTINGS.catalog,
+                    "schema": SETTINGS.schema,
+                    "run_id": DATABRICKS_RUN,
+                    "region": SETTINGS.region,
+                    "endpoint_url": SETTINGS.kinesis_endpoint_url,
+                    "secret_scope": SETTINGS.secret_scope,
+                    "checkpoint_dir": SETTINGS.checkpoint_dir,
+                    "trigger": "1 second",
+                    "stop_path": f"{SETTINGS.storage}/{STOP_PREFIX}/{DATABRICKS_RUN}",
+                },
+            },
+            **SETTINGS.stream_compute.as_task(),
+        }
+    ],
+}
+IS_STOPPED = (
+    "{{ params.delete_streams or params.job == 'stop' or "
+    "(params.job == 'drain' and ti.xcom_pull(task_ids='start_job', key='started')) }}"
+)
 
 
 @dag(
@@ -100,67 +155,87 @@ STOP_KEY = f"streams/{SETTINGS.prefix}/stop/{RUN_KEY}"
             description_md="Empty: as fast as the API takes them.",
         ),
         "shards": Param(
-            1,
-            type="integer",
+            None,
+            type=["null", "integer"],
             minimum=1,
             maximum=100,
             title="Shards",
-            description_md="Shards of a stream that has to be created; existing streams keep theirs.",
+            description_md="How many shards each stream shall have. Empty: what it has, and 1 for a new one.",
+        ),
+        "job": Param(
+            "drain",
+            type="string",
+            enum=["drain", "keep", "stop"],
+            title="Stream job",
+            description_md=(
+                "`drain`: when all is committed, the job is stopped if this run has started it. `keep`: it goes on. "
+                "`stop`: it is stopped whoever has started it (needs Confirm)."
+            ),
+        ),
+        "delete_streams": Param(
+            False,
+            type="boolean",
+            title="Delete the streams",
+            description_md=(
+                "When all is committed, the job is stopped and the three streams are deleted (needs Confirm)."
+            ),
+        ),
+        "confirm": Param(
+            "",
+            type="string",
+            title="Confirm",
+            description_md=f"`{SETTINGS.prefix}`, to stop the job of another run or to delete the streams.",
         ),
     },
 )
 def pinterest_kinesis_streams() -> None:
-    create_streams = KinesisCreateStreamOperator.partial(
-        task_id="create_stream",
-        shard_count="{{ params.shards }}",
-        map_index_template="{{ task.stream_name }}",
-        execution_timeout=timedelta(minutes=5),
-    ).expand(stream_name=list(STREAMS.values()))
-
-    streams_active = KinesisStreamStatusSensor(
-        task_id="streams_active",
-        stream_names=list(STREAMS.values()),
-        poke_interval=SETTINGS.poll_seconds,
-        timeout=timedelta(minutes=10),
-    )
-
     @task(execution_timeout=timedelta(minutes=5))
     def progress_before() -> dict[str, Any]:
+        from airflow.sdk.exceptions import AirflowFailException
+
         from pinterest_pipeline.hooks.progress import StreamProgressHook
 
+        params = get_current_context()["params"]
+        if (params["job"] == "stop" or params["delete_streams"]) and params["confirm"] != SETTINGS.prefix:
+            what = (
+                "delete the streams"
+                if params["delete_streams"]
+                else "stop a job that another run has started"
+            )
+            raise AirflowFailException(
+                f"To {what}, set confirm to {SETTINGS.prefix!r}; it is {params['confirm']!r}. Nothing was done."
+            )
         return StreamProgressHook(bucket=SETTINGS.bucket, key=SETTINGS.progress_key).read()
 
     before: Any = progress_before()
 
-    start_job = DatabricksStartStreamOperator(
+    create_streams = KinesisCreateStreamOperator(
+        task_id="create_streams",
+        stream_names=STREAM_NAMES,
+        shard_count="{{ params.shards or 1 }}",
+        execution_timeout=timedelta(minutes=5),
+    )
+
+    streams_active = KinesisStreamStatusSensor(
+        task_id="streams_active",
+        stream_names=STREAM_NAMES,
+        poke_interval=SETTINGS.poll_seconds,
+        timeout=timedelta(minutes=10),
+    )
+
+    scale_streams = KinesisScaleStreamOperator(
+        task_id="scale_streams",
+        stream_names=STREAM_NAMES,
+        shard_count="{{ params.shards or '' }}",
+        poll_interval=SETTINGS.poll_seconds,
+        execution_timeout=timedelta(minutes=30),
+    )
+
+    start_job: Any = DatabricksStartStreamOperator(
         task_id="start_job",
-        bucket=SETTINGS.bucket,
-        stop_key=STOP_KEY,
-        run_name=f"{SETTINGS.prefix}-kinesis_streams",
-        tasks=[
-            {
-                "task_key": f"{SETTINGS.prefix}-kinesis_streams",
-                "notebook_task": {
-                    "notebook_path": SETTINGS.notebook("kinesis_streams"),
-                    "source": "WORKSPACE",
-                    "base_parameters": {
-                        "storage": SETTINGS.storage,
-                        "prefix": SETTINGS.prefix,
-                        "catalog": SETTINGS.catalog,
-                        "schema": SETTINGS.schema,
-                        "run_id": RUN_KEY,
-                        "region": SETTINGS.region,
-                        "endpoint_url": SETTINGS.kinesis_endpoint_url,
-                        "secret_scope": SETTINGS.secret_scope,
-                        "checkpoint_dir": SETTINGS.checkpoint_dir,
-                        "trigger": "1 second",
-                        "stop_path": f"{SETTINGS.storage}/{STOP_KEY}",
-                    },
-                },
-                **SETTINGS.stream_compute.as_task(),
-            }
-        ],
-        timeout_seconds=int(timedelta(hours=6).total_seconds()),
+        job=JOB,
+        run_key=RUN_KEY,
+        multiple_outputs=True,
         execution_timeout=timedelta(minutes=5),
     )
 
@@ -168,6 +243,7 @@ def pinterest_kinesis_streams() -> None:
     def emulate() -> dict[str, Any]:
         from airflow.sdk import BaseHook
 
+        from include.emulation.emulation import Report
         from include.emulation.emulation import emulate as run_emulation
         from include.emulation.source import Source
         from pinterest_pipeline.config import source_url
@@ -177,6 +253,8 @@ def pinterest_kinesis_streams() -> None:
 
         context = get_current_context()
         params = context["params"]
+        if params["posts"] == 0:  # no reason to open the source
+            return checked(Report(0, params["seed"], params["order"]).as_dict(), context["ti"])
         sender = StreamSender(ApiGatewayHook().get_conn(), SETTINGS)
         with Source(source_url(BaseHook.get_connection("pinterest_source"))) as source:
             report = run_emulation(
@@ -192,15 +270,16 @@ def pinterest_kinesis_streams() -> None:
 
     report: Any = emulate()
 
-    run_id = XComArg(start_job, key="run_id")
+    run_id = start_job.output["run_id"]
 
     committed = StreamCommittedSensor(
         task_id="committed",
         positions=report["positions"],
-        stream_names=list(STREAMS.values()),
+        stream_names=STREAM_NAMES,
         bucket=SETTINGS.bucket,
         progress_key=SETTINGS.progress_key,
         databricks_run_id=run_id,
+        cancel_on_kill=start_job.output["started"],
         poke_interval=SETTINGS.poll_seconds,
         timeout=timedelta(minutes=30),
     )
@@ -208,8 +287,9 @@ def pinterest_kinesis_streams() -> None:
     stop_job = DatabricksStopStreamOperator(
         task_id="stop_job",
         run_id=run_id,
+        stop=IS_STOPPED,
         bucket=SETTINGS.bucket,
-        stop_key=STOP_KEY,
+        stop_prefix=STOP_PREFIX,
         poll_interval=SETTINGS.poll_seconds,
         execution_timeout=timedelta(minutes=10),
     ).as_teardown(setups=start_job, on_failure_fail_dagrun=True)
@@ -222,9 +302,17 @@ def pinterest_kinesis_streams() -> None:
         after = StreamProgressHook(bucket=SETTINGS.bucket, key=SETTINGS.progress_key).read()
         return streams_ledger(tables, before, after, STREAMS)
 
+    @task.short_circuit(execution_timeout=timedelta(minutes=5))
+    def delete_wanted() -> bool:
+        return bool(get_current_context()["params"]["delete_streams"])
+
+    delete_streams = KinesisDeleteStreamOperator(
+        task_id="delete_streams", stream_names=STREAM_NAMES, execution_timeout=timedelta(minutes=5)
+    )
+
     ledger = reconcile(report["tables"], before)
-    chain(create_streams, streams_active, before, start_job, report, committed, stop_job)
-    chain([committed, stop_job], ledger)
+    chain(before, create_streams, streams_active, scale_streams, start_job, report, committed, stop_job)
+    chain([committed, stop_job], ledger, delete_wanted(), delete_streams)
 
 
 pinterest_kinesis_streams()

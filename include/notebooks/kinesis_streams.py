@@ -5,7 +5,8 @@
 # MAGIC of the batch, one row for each post, the newest readable record of it; the rest goes to `quarantine`.
 # MAGIC
 # MAGIC Each record is taken once, whatever happens: a restart, a checkpoint that was deleted, records that come again.
-# MAGIC What has been taken so far stands in `{storage}/streams/{prefix}/progress.json`, written after each micro-batch.
+# MAGIC What has been taken so far stands in `{storage}/streams/{prefix}/progress.json`, written after each micro-batch,
+# MAGIC with the records, bytes, seconds and latency of the last ones.
 # MAGIC
 # MAGIC `trigger` = `1 second` (or another interval) runs until the object `stop_path` appears; `available-now` takes
 # MAGIC what is there and ends. Only one such job may run for a schema.
@@ -15,6 +16,7 @@
 import json
 
 from pinterest_lake.lake import Lake, prepare
+from pinterest_lake.storage import check_reachable, mount
 from pinterest_lake.streaming import Kinesis, StreamJob
 
 lake = Lake.from_widgets(dbutils)
@@ -22,7 +24,17 @@ kinesis = Kinesis.from_widgets(dbutils)
 dbutils.widgets.text("checkpoint_dir", "dbfs:/pinterest/checkpoints")
 dbutils.widgets.text("trigger", "1 second")
 dbutils.widgets.text("stop_path", "")
+dbutils.widgets.text("bucket", "")
+dbutils.widgets.text("mount_point", "")
+mount_point = dbutils.widgets.get("mount_point").strip()
 prepare(spark)
+
+# COMMAND ----------
+
+# as configure does it: the streams may well be the first to run
+if mount_point:
+    print(mount(dbutils, dbutils.widgets.get("bucket").strip(), mount_point))
+check_reachable(spark, dbutils, lake.storage)
 
 # COMMAND ----------
 

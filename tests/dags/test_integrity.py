@@ -8,11 +8,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jsonschema
 import pytest
 from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator
 from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 
 from pinterest_pipeline.operators.databricks import DatabricksServerlessNotebookOperator
@@ -39,14 +41,17 @@ EDGES: dict[str, dict[str, set[str]]] = {
         "maintain": set(),
     },
     "pinterest_kinesis_streams": {
-        "create_stream": {"streams_active"},
-        "streams_active": {"progress_before"},
-        "progress_before": {"start_job", "reconcile"},
+        "progress_before": {"create_streams", "reconcile"},
+        "create_streams": {"streams_active"},
+        "streams_active": {"scale_streams"},
+        "scale_streams": {"start_job"},
         "start_job": {"emulate", "committed", "stop_job"},
         "emulate": {"committed", "reconcile"},
         "committed": {"stop_job", "reconcile"},
         "stop_job": {"reconcile"},
-        "reconcile": set(),
+        "reconcile": {"delete_wanted"},
+        "delete_wanted": {"delete_streams"},
+        "delete_streams": set(),
     },
 }
 OUTLETS = {
@@ -163,7 +168,10 @@ def test_switching_the_batch_on_runs_nothing_before_the_next_midnight(dag_bag: A
         ("pinterest_msk_ingestion", "order", ["classic", "sequential"], ["random", None]),
         ("pinterest_msk_ingestion", "rate", [None, 0.5, 100], [0, -1, "fast"]),
         ("pinterest_kinesis_streams", "rate", [None, 0.5, 100], [0, -1, "fast"]),
-        ("pinterest_kinesis_streams", "shards", [1, 100], [0, 101, "2"]),
+        ("pinterest_kinesis_streams", "shards", [None, 1, 100], [0, 101, "2"]),
+        ("pinterest_kinesis_streams", "job", ["drain", "keep", "stop"], ["kill", "", None, True]),
+        ("pinterest_kinesis_streams", "delete_streams", [True, False], ["true", 1, None]),
+        ("pinterest_kinesis_streams", "confirm", ["", "pinterest"], [None, True]),
         ("pinterest_msk_ingestion", "seed", [100, 0], [None, 1.5]),
         ("pinterest_daily_batch", "full_refresh", [True, False], ["true", 1]),
         ("pinterest_daily_batch", "retry_quarantined", [True, False], ["true", None]),
@@ -287,14 +295,59 @@ def test_what_is_published_is_this_runs(dag_bag: Any) -> None:
     assert publish.dest_bucket_key == "answers/latest.json"
 
 
-def test_what_the_stream_notebook_is_told(dag_bag: Any) -> None:
+def test_the_stream_job_is_one_that_databricks_keeps_up(dag_bag: Any) -> None:
     dag = dag_bag.dags["pinterest_kinesis_streams"]
     start = rendered(dag.get_task("start_job"), run_id=RUN_ID, params={})
-    (task,) = start.tasks
+    assert start.run_key == RUN
+    assert start.job["name"] == "pinterest-kinesis_streams"
+    assert start.job["max_concurrent_runs"] == 1
+    (task,) = start.job["tasks"]
+    assert task["max_retries"] == -1
     assert task["new_cluster"] == {"num_workers": 0}
     parameters = task["notebook_task"]["base_parameters"]
     assert all(isinstance(value, str) for value in parameters.values())
-    assert parameters["run_id"] == RUN
-    assert parameters["stop_path"] == f"s3://tests-bucket/streams/pinterest/stop/{RUN}"
-    assert start.stop_key == f"streams/pinterest/stop/{RUN}"
-    assert dag.get_task("stop_job").stop_key == dag.get_task("start_job").stop_key
+    assert parameters["run_id"] == "{{job.run_id}}"
+    assert parameters["stop_path"] == "s3://tests-bucket/streams/pinterest/stop/{{job.run_id}}"
+    assert dag.get_task("stop_job").stop_prefix == "streams/pinterest/stop"
+
+
+@pytest.mark.parametrize(
+    ("params", "started", "is_stopped"),
+    [
+        ({"job": "drain", "delete_streams": False}, True, "True"),
+        ({"job": "drain", "delete_streams": False}, False, "False"),
+        ({"job": "drain", "delete_streams": False}, None, "None"),  # start_job has failed
+        ({"job": "keep", "delete_streams": False}, True, "False"),
+        ({"job": "stop", "delete_streams": False}, False, "True"),
+        ({"job": "keep", "delete_streams": True}, False, "True"),
+    ],
+)
+def test_when_the_stream_job_is_stopped(
+    dag_bag: Any, params: dict[str, Any], started: bool | None, is_stopped: str
+) -> None:
+    stop = dag_bag.dags["pinterest_kinesis_streams"].get_task("stop_job")
+
+    class Ti:
+        def xcom_pull(self, task_ids: str, key: str) -> bool | None:
+            assert (task_ids, key) == ("start_job", "started")
+            return started
+
+    assert stop.render_template(stop.stop, {"params": params, "ti": Ti()}) == is_stopped
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"job": "stop", "delete_streams": False, "confirm": ""},
+        {"job": "drain", "delete_streams": True, "confirm": "yes"},
+    ],
+)
+def test_stopping_and_deleting_take_a_confirmation(dag_bag: Any, params: dict[str, Any]) -> None:
+    before = dag_bag.dags["pinterest_kinesis_streams"].get_task("progress_before")
+    with (
+        mock.patch.dict(
+            before.python_callable.__globals__, {"get_current_context": lambda: {"params": params}}
+        ),
+        pytest.raises(AirflowFailException, match=r"set confirm to 'pinterest'.* Nothing was done"),
+    ):
+        before.python_callable()

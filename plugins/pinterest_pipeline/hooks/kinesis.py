@@ -66,18 +66,30 @@ class KinesisHook(AwsBaseHook):
 
     def update_shard_count(self, stream_name: str, shard_count: int) -> bool:
         """
-        Bring a stream to a number of shards, evenly split.
+        Take a stream one step nearer to a number of shards, evenly split.
 
-        :return: whether anything had to change.
-        :raises ValueError: there is no such stream.
+        Kinesis goes at most to the double and at least to the half in one call, and takes the next one when the
+        stream is ACTIVE again. Nothing is asked of a stream that has the number.
+
+        :return: whether there is anything to wait for.
+        :raises ValueError: there is no such stream, or Kinesis scales it by itself.
         """
         summary = self.describe_stream(stream_name)
         if summary is None:
             raise ValueError(f"There is no stream {stream_name!r} to scale.")
-        if summary["OpenShardCount"] == shard_count:
+        if summary["StreamStatus"] != "ACTIVE":
+            return True
+        current = summary["OpenShardCount"]
+        if current == shard_count:
             return False
+        if summary.get("StreamModeDetails", {}).get("StreamMode") == "ON_DEMAND":
+            raise ValueError(f"{stream_name!r} is an on-demand stream: Kinesis scales it by itself.")
+        step = (
+            min(shard_count, 2 * current) if shard_count > current else max(shard_count, (current + 1) // 2)
+        )
+        self.log.info("%s goes from %d to %d shards.", stream_name, current, step)
         client: Any = self.get_conn()
         client.update_shard_count(
-            StreamName=stream_name, TargetShardCount=shard_count, ScalingType="UNIFORM_SCALING"
+            StreamName=stream_name, TargetShardCount=step, ScalingType="UNIFORM_SCALING"
         )
         return True

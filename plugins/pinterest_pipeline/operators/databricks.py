@@ -10,12 +10,14 @@ from typing import Any
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.databricks.hooks.databricks import DatabricksHook
 from airflow.providers.databricks.operators.databricks import (
+    XCOM_RUN_PAGE_URL_KEY,
+    DatabricksJobRunLink,
     DatabricksNotebookOperator,
-    DatabricksSubmitRunOperator,
 )
 from airflow.sdk import BaseOperator, Context
 
 from pinterest_pipeline.exceptions import WaitFailed
+from pinterest_pipeline.hooks.databricks import DatabricksStreamJobHook
 from pinterest_pipeline.triggers.databricks import DatabricksRunOverTrigger
 
 
@@ -37,70 +39,98 @@ class DatabricksServerlessNotebookOperator(DatabricksNotebookOperator):
         }
 
 
-class DatabricksStartStreamOperator(DatabricksSubmitRunOperator):
+class DatabricksStartStreamOperator(BaseOperator):
     """
-    Start a run that goes on until it is stopped, and do not wait for it.
+    See to it that exactly one run of a job is going on, and do not wait for it.
 
-    A retry whose predecessor's run is still up takes that run over, so that there are never two. A run that
-    is over is never taken over, whatever it ended with: after a clear the stream has to run again.
+    The job is created, or brought to these settings. A run that is active is left alone, whoever has started it;
+    without one, a run is started. Returns ``run_id``, ``job_id`` and ``started``: whether the run belongs to this
+    `run_key`, which stays true over retries of the task.
 
-    :param bucket: bucket of the stop object. (templated)
-    :param stop_key: key of the stop object, see :class:`DatabricksStopStreamOperator`; what an earlier run
-        may have left there is removed. (templated)
-    :param aws_conn_id: the AWS connection. (templated)
-    :param kwargs: arguments of
-        :class:`~airflow.providers.databricks.operators.databricks.DatabricksSubmitRunOperator`.
+    :param job: the job as the Jobs API takes it, with its ``name``. (templated)
+    :param run_key: names whoever starts a run; the notebook's parameter ``run_id``. (templated)
+    :param databricks_conn_id: the Databricks connection. (templated)
     """
 
-    template_fields: Sequence[str] = (
-        *DatabricksSubmitRunOperator.template_fields,
-        "bucket",
-        "stop_key",
-        "aws_conn_id",
-    )
+    template_fields: Sequence[str] = ("job", "run_key", "databricks_conn_id")
+    operator_extra_links = (DatabricksJobRunLink(),)
 
     def __init__(
-        self, *, bucket: str, stop_key: str, aws_conn_id: str | None = "aws_default", **kwargs: Any
+        self,
+        *,
+        job: dict[str, Any],
+        run_key: str,
+        databricks_conn_id: str = "databricks_default",
+        **kwargs: Any,
     ) -> None:
-        super().__init__(wait_for_termination=False, deferrable=False, **kwargs)
-        self.bucket = bucket
-        self.stop_key = stop_key
-        self.aws_conn_id = aws_conn_id
+        super().__init__(**kwargs)
+        self.job = job
+        self.run_key = run_key
+        self.databricks_conn_id = databricks_conn_id
+        self._started: int | None = None
 
-    def submit_job(self, context: Context) -> int:
-        """Submit the run, once nothing tells it to stop."""
-        S3Hook(aws_conn_id=self.aws_conn_id).delete_objects(self.bucket, self.stop_key)
-        return int(super().submit_job(context))
+    @cached_property
+    def hook(self) -> DatabricksStreamJobHook:
+        """Return the Databricks hook."""
+        return DatabricksStreamJobHook(self.databricks_conn_id, caller="DatabricksStartStreamOperator")
 
-    def is_job_succeeded(self, status: str) -> bool:
-        """Return False: the end of a stream is never the result one wants."""
-        return False
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Find the run that is going on, or start one."""
+        job_id = self.hook.put_job(self.job)
+        active = self.hook.active_run(job_id)
+        if active is None:
+            parameters = {"run_id": self.run_key}
+            run_id = self._started = self.hook.run_now({"job_id": job_id, "notebook_params": parameters})
+            started = True
+        else:
+            run_id = int(active["run_id"])
+            given = active.get("overriding_parameters", {}).get("notebook_params", {})
+            started = given.get("run_id") == self.run_key
+        page = self.hook.get_run_page_url(run_id)
+        how = "Started" if active is None else "Left alone: there already was"
+        self.log.info("%s run %s of job %s: %s", how, run_id, self.job["name"], page)
+        context["ti"].xcom_push(key=XCOM_RUN_PAGE_URL_KEY, value=page)
+        return {"run_id": run_id, "job_id": job_id, "started": started}
+
+    def on_kill(self) -> None:
+        """Cancel the run if this task has just started it."""
+        if self._started is not None:
+            self.hook.cancel_run(self._started)
 
 
 class DatabricksStopStreamOperator(BaseOperator):
     """
     Stop a run gracefully, or else cancel it; return the state it ended in.
 
-    The request is an object in the bucket that the notebook looks for after each micro-batch. It is removed
-    when the run is over, so that a later run with the same key does not stop at once.
+    The request is an object in the bucket that the notebook looks for, named after the run: ``{stop_prefix}/{run_id}``.
+    It is removed when the run is over.
 
     :param run_id: the run; without one there is nothing to stop. (templated)
+    :param stop: whether to stop it at all; ``False`` leaves it running. (templated)
     :param bucket: bucket of the stop object. (templated)
-    :param stop_key: key of the stop object. (templated)
+    :param stop_prefix: folder of the stop object. (templated)
     :param grace_seconds: how long the run may take to stop before it is cancelled.
     :param poll_interval: seconds between two looks at the run.
     :param databricks_conn_id: the Databricks connection. (templated)
     :param aws_conn_id: the AWS connection. (templated)
     """
 
-    template_fields: Sequence[str] = ("run_id", "bucket", "stop_key", "databricks_conn_id", "aws_conn_id")
+    template_fields: Sequence[str] = (
+        "run_id",
+        "stop",
+        "bucket",
+        "stop_prefix",
+        "databricks_conn_id",
+        "aws_conn_id",
+    )
 
     def __init__(
         self,
         *,
         run_id: Any,
         bucket: str,
-        stop_key: str,
+        stop_prefix: str,
+        stop: bool | str = True,
         grace_seconds: float = 120,
         poll_interval: float = 10,
         databricks_conn_id: str = "databricks_default",
@@ -109,8 +139,9 @@ class DatabricksStopStreamOperator(BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.run_id = run_id
+        self.stop = stop
         self.bucket = bucket
-        self.stop_key = stop_key
+        self.stop_prefix = stop_prefix
         self.grace_seconds = grace_seconds
         self.poll_interval = poll_interval
         self.databricks_conn_id = databricks_conn_id
@@ -126,10 +157,18 @@ class DatabricksStopStreamOperator(BaseOperator):
         """Return the S3 hook."""
         return S3Hook(aws_conn_id=self.aws_conn_id)
 
+    @property
+    def stop_key(self) -> str:
+        """Return the key of the stop object."""
+        return f"{self.stop_prefix}/{self.run_id}"
+
     def execute(self, context: Context) -> dict[str, str] | None:
         """Ask the run to stop, and wait in the triggerer until it has."""
         if self.run_id is None:
             self.log.info("No run was started, so there is none to stop.")
+            return None
+        if str(self.stop) != "True":
+            self.log.info("Run %s is left running.", self.run_id)
             return None
         self.s3.load_string("stop", self.stop_key, self.bucket, replace=True)
         self.log.info("Asked run %s to stop: s3://%s/%s", self.run_id, self.bucket, self.stop_key)

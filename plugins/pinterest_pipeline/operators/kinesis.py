@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowSensorTimeout
 
+from pinterest_pipeline.exceptions import WaitFailed
 from pinterest_pipeline.hooks.kinesis import KinesisHook
+from pinterest_pipeline.triggers.kinesis import KinesisStreamStatusTrigger
 
 
 def _shards(shard_count: Any) -> int:
@@ -21,64 +25,113 @@ def _shards(shard_count: Any) -> int:
 
 class KinesisCreateStreamOperator(AwsBaseOperator[KinesisHook]):
     """
-    Create a stream unless it exists; return whether it was created.
+    Create those streams that do not exist; return their names.
 
-    :param stream_name: the stream. (templated)
+    :param stream_names: the streams. (templated)
     :param shard_count: number of shards of a new stream. (templated)
     """
 
     aws_hook_class = KinesisHook
-    template_fields: Sequence[str] = aws_template_fields("stream_name", "shard_count")
+    template_fields: Sequence[str] = aws_template_fields("stream_names", "shard_count")
 
-    def __init__(self, *, stream_name: str, shard_count: int | str = 1, **kwargs: Any) -> None:
+    def __init__(self, *, stream_names: Sequence[str], shard_count: int | str = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.stream_name = stream_name
+        self.stream_names = stream_names
         self.shard_count = shard_count
 
-    def execute(self, context: Context) -> bool:
-        """Create the stream; whoever needs it has to wait until it is ACTIVE."""
-        created = self.hook.create_stream(self.stream_name, _shards(self.shard_count))
-        self.log.info("%s %s.", "Created" if created else "There already was", self.stream_name)
+    def execute(self, context: Context) -> list[str]:
+        """Create the streams; whoever needs them has to wait until they are ACTIVE."""
+        shards = _shards(self.shard_count)
+        created = [name for name in self.stream_names if self.hook.create_stream(name, shards)]
+        self.log.info("Created: %s", ", ".join(created) or "none, all are there")
         return created
 
 
 class KinesisScaleStreamOperator(AwsBaseOperator[KinesisHook]):
     """
-    Bring a stream to a number of shards; return whether anything had to change.
+    Bring streams to a number of shards; return how many each has.
 
-    :param stream_name: the stream. (templated)
-    :param shard_count: the number of open shards it shall have. (templated)
+    The number is reached in the steps that Kinesis takes, each awaited in the triggerer. Records stay where they
+    are: shards that are split or merged are read to their end before those that follow them.
+
+    :param stream_names: the streams. (templated)
+    :param shard_count: the number of open shards each shall have; None or empty: what it has. (templated)
+    :param poll_interval: seconds between two looks at a stream that is being scaled.
+    :param timeout: seconds a step may take.
     """
 
     aws_hook_class = KinesisHook
-    template_fields: Sequence[str] = aws_template_fields("stream_name", "shard_count")
+    template_fields: Sequence[str] = aws_template_fields("stream_names", "shard_count")
 
-    def __init__(self, *, stream_name: str, shard_count: int | str, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        stream_names: Sequence[str],
+        shard_count: int | str | None,
+        poll_interval: float = 10,
+        timeout: float = 600,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.stream_name = stream_name
+        self.stream_names = stream_names
         self.shard_count = shard_count
+        self.poll_interval = poll_interval
+        self.timeout = timeout
 
-    def execute(self, context: Context) -> bool:
-        """Ask for the shards; whoever needs them has to wait until the stream is ACTIVE again."""
-        changed = self.hook.update_shard_count(self.stream_name, _shards(self.shard_count))
-        self.log.info("%s %s.", self.stream_name, "is being scaled" if changed else "has that many shards")
-        return changed
+    def execute(self, context: Context) -> dict[str, int]:
+        """Ask for the first step."""
+        return self._step()
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, int]:
+        """
+        Ask for the next step.
+
+        :raises AirflowSensorTimeout: a step took too long.
+        :raises WaitFailed: a stream is gone.
+        """
+        if event["status"] == "timeout":
+            raise AirflowSensorTimeout(f"Gave up after {self.timeout:g} s: {event['message']}.")
+        if event["status"] != "success":
+            raise WaitFailed(event["message"])
+        return self._step()
+
+    def _step(self) -> dict[str, int]:
+        if self.shard_count not in (None, ""):
+            wanted = _shards(self.shard_count)
+            if any([self.hook.update_shard_count(name, wanted) for name in self.stream_names]):
+                self.defer(trigger=self._trigger(), method_name="execute_complete")
+        summaries = {name: self.hook.describe_stream(name) for name in self.stream_names}
+        return {name: summary["OpenShardCount"] for name, summary in summaries.items() if summary}
+
+    def _trigger(self) -> KinesisStreamStatusTrigger:
+        return KinesisStreamStatusTrigger(
+            stream_names=list(self.stream_names),
+            target_status="ACTIVE",
+            poll_interval=self.poll_interval,
+            end_time=time.time() + self.timeout,
+            aws_conn_id=self.aws_conn_id,
+            region_name=self.region_name,
+            verify=self.verify,
+            botocore_config=self.botocore_config,
+        )
 
 
 class KinesisDeleteStreamOperator(AwsBaseOperator[KinesisHook]):
     """
-    Delete a stream with all its records; return whether there was one.
+    Delete streams with all their records; return the names of those there were.
 
-    :param stream_name: the stream. (templated)
+    :param stream_names: the streams. (templated)
     """
 
     aws_hook_class = KinesisHook
-    template_fields: Sequence[str] = aws_template_fields("stream_name")
+    template_fields: Sequence[str] = aws_template_fields("stream_names")
 
-    def __init__(self, *, stream_name: str, **kwargs: Any) -> None:
+    def __init__(self, *, stream_names: Sequence[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.stream_name = stream_name
+        self.stream_names = stream_names
 
-    def execute(self, context: Context) -> bool:
-        """Delete the stream."""
-        return self.hook.delete_stream(self.stream_name)
+    def execute(self, context: Context) -> list[str]:
+        """Delete the streams."""
+        deleted = [name for name in self.stream_names if self.hook.delete_stream(name)]
+        self.log.info("Deleted: %s", ", ".join(deleted) or "none, there were none")
+        return deleted

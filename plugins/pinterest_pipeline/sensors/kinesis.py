@@ -45,6 +45,8 @@ class StreamCommittedSensor(PollingSensor[S3Hook]):
     """
     Waits until the stream job has committed everything up to given positions; returns its progress.
 
+    Each look says how many records it is behind, and for how many seconds the oldest of them has been waiting.
+
     With no positions it drains: it waits for every record that is in the streams when the wait begins.
 
     :param positions: stream → shard → ``{"last": sequence number, "records": how many}``. (templated)
@@ -52,12 +54,19 @@ class StreamCommittedSensor(PollingSensor[S3Hook]):
     :param bucket: bucket that holds the job's progress. (templated)
     :param progress_key: key of the progress object. (templated)
     :param databricks_run_id: the run of the stream job; when it is over the wait fails. (templated)
+    :param cancel_on_kill: cancel that run when this task is killed, marked or cleared while it waits. (templated)
     :param databricks_conn_id: the Databricks connection. (templated)
     """
 
     aws_hook_class = S3Hook
     template_fields: Sequence[str] = aws_template_fields(
-        "positions", "stream_names", "bucket", "progress_key", "databricks_run_id", "databricks_conn_id"
+        "positions",
+        "stream_names",
+        "bucket",
+        "progress_key",
+        "databricks_run_id",
+        "cancel_on_kill",
+        "databricks_conn_id",
     )
 
     def __init__(
@@ -68,6 +77,7 @@ class StreamCommittedSensor(PollingSensor[S3Hook]):
         bucket: str,
         progress_key: str,
         databricks_run_id: Any = None,
+        cancel_on_kill: Any = False,
         databricks_conn_id: str = "databricks_default",
         **kwargs: Any,
     ) -> None:
@@ -77,6 +87,7 @@ class StreamCommittedSensor(PollingSensor[S3Hook]):
         self.bucket = bucket
         self.progress_key = progress_key
         self.databricks_run_id = databricks_run_id
+        self.cancel_on_kill = cancel_on_kill
         self.databricks_conn_id = databricks_conn_id
 
     def trigger(self, **common: Any) -> StreamCommittedTrigger:
@@ -88,6 +99,7 @@ class StreamCommittedSensor(PollingSensor[S3Hook]):
             bucket=self.bucket,
             progress_key=self.progress_key,
             databricks_run_id=None if self.databricks_run_id is None else int(self.databricks_run_id),
+            cancel_on_kill=str(self.cancel_on_kill) == "True",
             databricks_conn_id=self.databricks_conn_id,
             **common,
         )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-from airflow.providers.databricks.hooks.databricks import DatabricksHook
+from airflow.providers.databricks.hooks.databricks import DatabricksHook, RunState
 
 from pinterest_pipeline.hooks.kinesis import KinesisHook
 from pinterest_pipeline.triggers.aws import AwsPollingTrigger
@@ -18,8 +22,12 @@ Committed = Mapping[str, Mapping[str, str]]  # stream → shard → sequence num
 Positions = Mapping[str, Mapping[str, Mapping[str, Any]]]  # stream → shard → {"last": …, "records": n}
 
 # An empty answer of GetRecords does not mean that there are no records: the shard has to be followed until
-# its end, which takes a few calls. Each poll goes on where the last one stopped.
+# its end, which takes a few calls. Each poll goes on where the last one stopped, so every record is read once.
 CALLS_PER_POLL = 4
+MOST_COUNTED = 100_000
+"""Records of a shard that are counted one by one; what is behind by more is behind by "more than" so many."""
+FRUITLESS_ATTEMPTS = 5
+"""Attempts of the stream job in a row that commit nothing: the next one will not either."""
 
 
 class KinesisStreamStatusTrigger(AwsPollingTrigger):
@@ -69,10 +77,11 @@ class KinesisStreamStatusTrigger(AwsPollingTrigger):
 
 class StreamCommittedTrigger(AwsPollingTrigger):
     """
-    Fires when the stream job has committed everything up to the given positions.
+    Fires when the stream job has committed everything up to the given positions; until then it measures the lag.
 
     With no positions at all it drains: it fires when every record that was in the streams when the wait
-    began is committed. The job's run is watched all the while: when it is over, nothing more will come.
+    began is committed. The job's run is watched all the while: when it is over, or has been tried again several
+    times without committing anything, nothing more will come.
 
     :param positions: stream → shard → ``{"last": sequence number, "records": how many}``.
     :param stream_names: the streams to drain if there are no positions.
@@ -80,6 +89,7 @@ class StreamCommittedTrigger(AwsPollingTrigger):
     :param bucket: bucket that holds the job's progress.
     :param progress_key: key of the progress object.
     :param databricks_run_id: the run of the stream job; None: it is not watched.
+    :param cancel_on_kill: cancel that run when the waiting task is killed.
     :param databricks_conn_id: the Databricks connection.
     :param kwargs: arguments of :class:`~pinterest_pipeline.triggers.aws.AwsPollingTrigger`.
     """
@@ -93,6 +103,7 @@ class StreamCommittedTrigger(AwsPollingTrigger):
         bucket: str,
         progress_key: str,
         databricks_run_id: int | None = None,
+        cancel_on_kill: bool = False,
         databricks_conn_id: str = "databricks_default",
         **kwargs: Any,
     ) -> None:
@@ -103,6 +114,7 @@ class StreamCommittedTrigger(AwsPollingTrigger):
         self.bucket = bucket
         self.progress_key = progress_key
         self.databricks_run_id = databricks_run_id
+        self.cancel_on_kill = cancel_on_kill
         self.databricks_conn_id = databricks_conn_id
 
     def arguments(self) -> dict[str, Any]:
@@ -114,35 +126,43 @@ class StreamCommittedTrigger(AwsPollingTrigger):
             "bucket": self.bucket,
             "progress_key": self.progress_key,
             "databricks_run_id": self.databricks_run_id,
+            "cancel_on_kill": self.cancel_on_kill,
             "databricks_conn_id": self.databricks_conn_id,
         }
 
+    def _databricks(self) -> DatabricksHook:
+        return DatabricksHook(self.databricks_conn_id, caller="StreamCommittedTrigger")
+
+    async def on_kill(self) -> None:
+        """Cancel the run if it belongs to the task that is killed."""
+        if self.cancel_on_kill and self.databricks_run_id is not None:
+            await asyncio.to_thread(self._databricks().cancel_run, self.databricks_run_id)
+
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Callable[[], Awaitable[Look]]]:
-        """Open the clients of S3, Kinesis and Databricks, each only if it is needed."""
+        """Open the clients of S3, Kinesis and Databricks."""
         async with AsyncExitStack() as stack:
             s3 = await stack.enter_async_context(await self.open_client(S3Hook))
-            kinesis = databricks = None
-            if not self.positions:
-                kinesis = await stack.enter_async_context(await self.open_client(KinesisHook))
+            kinesis = await stack.enter_async_context(await self.open_client(KinesisHook))
+            databricks = None
             if self.databricks_run_id is not None:
-                hook = DatabricksHook(self.databricks_conn_id, caller="StreamCommittedTrigger")
-                databricks = await stack.enter_async_context(hook)
-            ends = ShardEnds(kinesis, self.since)
+                databricks = await stack.enter_async_context(self._databricks())
+            watch = RunWatch(databricks, self.databricks_run_id)
+            lag = ConsumerLag(kinesis, self.positions, self.stream_names, self.since)
 
             async def look() -> Look:
                 # The run's state is read first: what it committed before it ended is then seen as well.
-                ended = await self._how_the_run_ended(databricks)
+                state = await watch.look()
                 progress = await self._progress(s3)
                 committed = {name: stream["committed"] for name, stream in progress.items()}
-                behind = await self._behind(ends, committed)
+                behind = await lag.behind(committed)
                 if not behind:
                     told = "everything that was waited for is committed"
                     return Look(told, done=True, value=progress)
                 told = f"behind: {'; '.join(behind)}"
-                if ended:
-                    return Look(f"{ended}, but {told}", hopeless=True, value=progress)
-                return Look(told, value=progress)
+                if problem := watch.hopeless(state, committed):
+                    return Look(f"{problem}, but {told}", hopeless=True, value=progress)
+                return Look(f"{told}{state.told}", value=progress)
 
             yield look
 
@@ -155,80 +175,219 @@ class StreamCommittedTrigger(AwsPollingTrigger):
             streams: dict[str, Any] = json.loads(await body.read())["streams"]
         return streams
 
-    async def _how_the_run_ended(self, hook: DatabricksHook | None) -> str | None:
-        if hook is None or self.databricks_run_id is None:
-            return None
-        state = await hook.a_get_run_state(self.databricks_run_id)
-        if not state.is_terminal:
-            return None
-        how = state.result_state or state.life_cycle_state
-        return f"the stream job's run {self.databricks_run_id} has ended ({how}: {state.state_message})"
 
-    async def _behind(self, ends: ShardEnds, committed: Committed) -> list[str]:
-        """Return a line for each stream that lags."""
-        if self.positions:
-            return behind_positions(self.positions, committed)
-        return [
-            line for name in self.stream_names for line in await ends.behind(name, committed.get(name, {}))
-        ]
-
-
-class ShardEnds:
+@dataclass(frozen=True)
+class RunSeen:
     """
-    Finds out whether shards hold records that were there at `since` and are not committed.
+    The state of the stream job's run.
 
-    Kinesis does not tell the last sequence number of a shard. But a reader that starts after the committed
-    one sees whether anything follows, and when it arrived.
+    :param ended: how it has ended; empty while it goes on.
+    :param attempt: number of the attempt of its task that goes on, from 0.
+    :param reason: what is said of the last failure.
+    :param page: the run's page.
+    """
+
+    ended: str = ""
+    attempt: int = 0
+    reason: str = ""
+    page: str = ""
+
+    @property
+    def told(self) -> str:
+        """Return what a line of the log says of it: nothing, unless it was tried again."""
+        return f" (attempt {self.attempt + 1} of the stream job: {self.page})" if self.attempt else ""
+
+
+class RunWatch:
+    """
+    Watches the run of the stream job, whose task Databricks tries again when it fails.
+
+    :param hook: an open Databricks hook; None: there is no run to watch.
+    :param run_id: the run.
+    """
+
+    def __init__(self, hook: DatabricksHook | None, run_id: int | None) -> None:
+        self.hook = hook
+        self.run_id = run_id
+        self._committed: Committed = {}
+        self._attempt = 0
+
+    async def look(self) -> RunSeen:
+        """Return how the run stands."""
+        if self.hook is None or self.run_id is None:
+            return RunSeen()
+        run = await self.hook.a_get_run(self.run_id)
+        known = {name: run["state"].get(name) or "" for name in ("life_cycle_state", "result_state")}
+        message = run["state"].get("state_message") or ""
+        state = RunState(**known, state_message=message)
+        tasks = run.get("tasks") or [{}]
+        how = state.result_state or state.life_cycle_state
+        return RunSeen(
+            ended=f"{how}: {message}" if state.is_terminal else "",
+            attempt=max(int(task.get("attempt_number") or 0) for task in tasks),
+            reason=" ".join(task.get("state", {}).get("state_message") or "" for task in tasks).strip(),
+            page=run.get("run_page_url") or f"run {self.run_id}",
+        )
+
+    def hopeless(self, seen: RunSeen, committed: Committed) -> str | None:
+        """Return why nothing more will be committed, or None while there is hope."""
+        if seen.ended:
+            return f"the stream job's run {self.run_id} has ended ({seen.ended})"
+        if committed != self._committed:
+            self._committed, self._attempt = committed, seen.attempt
+        fruitless = seen.attempt - self._attempt
+        if fruitless < FRUITLESS_ATTEMPTS:
+            return None
+        return (
+            f"the stream job's run {self.run_id} has failed {fruitless} times in a row without committing "
+            f"anything; what its last attempt says is on its page, {seen.page}"
+        )
+
+
+class ShardLag:
+    """
+    Counts the records of one shard that are not committed, up to an end.
+
+    Kinesis does not tell how many records follow another one. So they are read once, and their numbers kept until
+    they are committed.
 
     :param client: an open Kinesis client.
-    :param since: moment (seconds since the epoch); what arrived later does not count.
+    :param stream: the stream.
+    :param shard: the shard.
+    :param belongs: whether a record (number, arrival in seconds since the epoch) counts; in a shard, the first that
+        does not is followed by no other that does.
+    :param ends_now: whether what is there now is all that counts.
     """
 
-    def __init__(self, client: Any, since: float) -> None:
+    def __init__(
+        self,
+        client: Any,
+        stream: str,
+        shard: str,
+        *,
+        belongs: Callable[[str, float], bool],
+        ends_now: bool,
+    ) -> None:
         self.client = client
-        self.since = since
-        self._iterators: dict[tuple[str, str, str], str | None] = {}
+        self.stream = stream
+        self.shard = shard
+        self.belongs = belongs
+        self.ends_now = ends_now
+        self.waiting: deque[tuple[str, float]] = deque()
+        self.whole = False
+        """Whether all that counts has been read."""
+        self._iterator: str | None = None
+        self._read = ""
 
-    async def behind(self, stream: str, committed: Mapping[str, str]) -> list[str]:
-        """Return a line if any shard of the stream holds such a record."""
-        shards = await self._shards(stream)
-        late = [shard for shard in shards if await self._holds_more(stream, shard, committed.get(shard, ""))]
-        return [f"{stream}: {len(late)} of {len(shards)} shard(s) not drained"] if late else []
-
-    async def _shards(self, stream: str) -> list[str]:
-        page = await self.client.list_shards(StreamName=stream)
-        shards = [shard["ShardId"] for shard in page["Shards"]]
-        while token := page.get("NextToken"):
-            page = await self.client.list_shards(NextToken=token)
-            shards += [shard["ShardId"] for shard in page["Shards"]]
-        return shards
-
-    async def _holds_more(self, stream: str, shard: str, committed: str) -> bool:
-        place = (stream, shard, committed)
-        if place not in self._iterators:
-            self._iterators[place] = await self._iterator(stream, shard, committed)
+    async def look(self, committed: str) -> None:
+        """Forget what is committed, and read on."""
+        while self.waiting and reached(committed, self.waiting[0][0]):
+            self.waiting.popleft()
+        if self.whole or len(self.waiting) >= MOST_COUNTED:
+            return
+        if self._iterator is None or (committed and not reached(self._read, committed)):
+            self.waiting.clear()
+            self._read = committed
+            self._iterator = await self._start(committed)
         for _ in range(CALLS_PER_POLL):
-            iterator = self._iterators[place]
-            if iterator is None:
-                return False  # a closed shard, read to its end
-            reply = await self.client.get_records(ShardIterator=iterator, Limit=1)
-            if reply["Records"]:
-                # The iterator is kept: as long as nothing more is committed, this record is the answer.
-                arrived = reply["Records"][0]["ApproximateArrivalTimestamp"]
-                return bool(arrived.timestamp() <= self.since)
-            self._iterators[place] = reply.get("NextShardIterator")
-            if reply["MillisBehindLatest"] == 0:
-                return False
-        return True
+            if await self._call(committed):
+                return
 
-    async def _iterator(self, stream: str, shard: str, committed: str) -> str:
+    async def _call(self, committed: str) -> bool:
+        """Read once; return whether there is no more to be read now."""
+        try:
+            reply = await self.client.get_records(ShardIterator=self._iterator)
+        except self.client.exceptions.ExpiredIteratorException:
+            self._iterator = None
+            return True
+        for record in reply["Records"]:
+            number = record["SequenceNumber"]
+            arrived = record["ApproximateArrivalTimestamp"].timestamp()
+            if not self.belongs(number, arrived):
+                self.whole = True
+                return True
+            self._read = number
+            if not reached(committed, number):
+                self.waiting.append((number, arrived))
+        self._iterator = reply.get("NextShardIterator")
+        at_the_tip = self._iterator is None or reply["MillisBehindLatest"] == 0  # None: a closed shard's end
+        self.whole = at_the_tip and (self.ends_now or self._iterator is None)
+        return at_the_tip or len(self.waiting) >= MOST_COUNTED
+
+    async def _start(self, committed: str) -> str:
+        start = {"ShardIteratorType": "TRIM_HORIZON"}
         if committed:
             start = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": committed}
-        else:
-            start = {"ShardIteratorType": "TRIM_HORIZON"}
-        reply = await self.client.get_shard_iterator(StreamName=stream, ShardId=shard, **start)
+        reply = await self.client.get_shard_iterator(StreamName=self.stream, ShardId=self.shard, **start)
         iterator: str = reply["ShardIterator"]
         return iterator
+
+
+class ConsumerLag:
+    """
+    Measures how far the stream job is behind: records, and seconds since the oldest of them was put.
+
+    :param client: an open Kinesis client.
+    :param positions: stream → shard → its last record that counts; empty: all that came by `since` count.
+    :param stream_names: the streams that are looked at if there are no positions.
+    :param since: moment (seconds since the epoch); without positions, what arrived later does not count.
+    """
+
+    def __init__(self, client: Any, positions: Positions, stream_names: list[str], since: float) -> None:
+        self.client = client
+        self.positions = positions
+        self.stream_names = stream_names
+        self.since = since
+        self._shards: dict[tuple[str, str], ShardLag] = {}
+
+    async def behind(self, committed: Committed) -> list[str]:
+        """Return a line for each stream that lags."""
+        lines = []
+        for stream in self.positions or self.stream_names:
+            done = committed.get(stream, {})
+            late = [
+                lag
+                for shard in await self._late(stream, done)
+                if (lag := await self._lag(stream, shard, done))
+            ]
+            if late:
+                lines.append(_line(stream, late))
+        return lines
+
+    async def _late(self, stream: str, done: Mapping[str, str]) -> list[str]:
+        """Return the shards that may hold something that counts and is not committed."""
+        if self.positions:
+            shards = self.positions[stream].items()
+            return [shard for shard, at in shards if not reached(done.get(shard), str(at["last"]))]
+        page = await self.client.list_shards(StreamName=stream)
+        names = [shard["ShardId"] for shard in page["Shards"]]
+        while token := page.get("NextToken"):
+            page = await self.client.list_shards(NextToken=token)
+            names += [shard["ShardId"] for shard in page["Shards"]]
+        return names
+
+    async def _lag(self, stream: str, shard: str, done: Mapping[str, str]) -> ShardLag | None:
+        lag = self._shards.get((stream, shard))
+        if lag is None:
+            belongs = self._belongs(stream, shard)
+            lag = ShardLag(self.client, stream, shard, belongs=belongs, ends_now=not self.positions)
+            self._shards[stream, shard] = lag
+        await lag.look(done.get(shard, ""))
+        # Positions are acknowledged: even if their records cannot be read here, they are not committed.
+        return lag if lag.waiting or not lag.whole or self.positions else None
+
+    def _belongs(self, stream: str, shard: str) -> Callable[[str, float], bool]:
+        if self.positions:
+            last = str(self.positions[stream][shard]["last"])
+            return lambda number, _: reached(last, number)
+        return lambda _, arrived: arrived <= self.since
+
+
+def _line(stream: str, late: list[ShardLag]) -> str:
+    records = sum(len(lag.waiting) for lag in late)
+    more = "" if all(lag.whole or len(lag.waiting) < MOST_COUNTED for lag in late) else "more than "
+    oldest = min((lag.waiting[0][1] for lag in late if lag.waiting), default=time.time())
+    return f"{stream}: {more}{records} record(s), the oldest put {max(0, time.time() - oldest):.0f} s ago"
 
 
 def reached(committed: str | None, wanted: str) -> bool:
@@ -236,15 +395,3 @@ def reached(committed: str | None, wanted: str) -> bool:
     if committed is None:
         return False
     return (len(committed), committed) >= (len(wanted), wanted)
-
-
-def behind_positions(positions: Positions, committed: Committed) -> list[str]:
-    """Return a line for each stream with shards that are not committed up to their position."""
-    lines = []
-    for stream, shards in positions.items():
-        done = committed.get(stream, {})
-        late = [shard for shard, at in shards.items() if not reached(done.get(shard), str(at["last"]))]
-        if late:
-            records = sum(int(shards[shard]["records"]) for shard in late)
-            lines.append(f"{stream}: {len(late)} of {len(shards)} shard(s), up to {records} record(s)")
-    return lines

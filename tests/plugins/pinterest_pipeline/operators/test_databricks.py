@@ -4,12 +4,12 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from airflow.providers.databricks.hooks.databricks import DatabricksHook
 from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import TaskDeferred
 
 from pinterest_pipeline.exceptions import WaitFailed
+from pinterest_pipeline.hooks.databricks import DatabricksStreamJobHook
 from pinterest_pipeline.operators.databricks import (
     DatabricksServerlessNotebookOperator,
     DatabricksStartStreamOperator,
@@ -21,25 +21,21 @@ from pinterest_pipeline.triggers.databricks import DatabricksRunOverTrigger
 @pytest.fixture
 def databricks() -> Any:
     """Every Databricks hook of the operators."""
-    hook = mock.create_autospec(DatabricksHook, instance=True)
-    hook.submit_run.return_value = 42
-    hook.get_run_page_url.return_value = "http://databricks/run/42"
+    hook = mock.create_autospec(DatabricksStreamJobHook, instance=True)
+    hook.put_job.return_value = 7
+    hook.active_run.return_value = None
+    hook.run_now.return_value = 42
+    hook.get_run_page_url.side_effect = "http://databricks/run/{}".format
+    where = "pinterest_pipeline.operators.databricks"
     with (
-        mock.patch("pinterest_pipeline.operators.databricks.DatabricksHook", return_value=hook),
-        mock.patch("airflow.providers.databricks.operators.databricks.DatabricksHook", return_value=hook),
+        mock.patch(f"{where}.DatabricksHook", return_value=hook),
+        mock.patch(f"{where}.DatabricksStreamJobHook", return_value=hook),
     ):
         yield hook
 
 
-class Store(dict[str, Any]):
-    """A task state store as the operator sees it."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value
-
-
-def context(store: Store | None = None) -> Any:
-    return {"ti": mock.MagicMock(stats_tags={}), "task_state_store": Store() if store is None else store}
+def context() -> Any:
+    return {"ti": mock.MagicMock(stats_tags={})}
 
 
 def notebook(**arguments: Any) -> dict[str, Any]:
@@ -73,56 +69,71 @@ def test_a_serverless_run_is_a_task_without_a_cluster() -> None:
     }
 
 
-def start_operator(bucket: str) -> DatabricksStartStreamOperator:
-    return DatabricksStartStreamOperator(
-        task_id="start",
-        run_name="stream",
-        tasks=[{"task_key": "stream", "notebook_task": {"notebook_path": "/n"}}],
-        bucket=bucket,
-        stop_key="stop/r",
-    )
+JOB = {
+    "name": "p-kinesis_streams",
+    "tasks": [{"task_key": "stream", "notebook_task": {"notebook_path": "/n"}}],
+}
 
 
-def test_start_submits_and_does_not_wait(databricks: Any, s3: Any, bucket: str) -> None:
-    s3.put_object(Bucket=bucket, Key="stop/r", Body=b"left behind")
-    store = Store()
-    started = context(store)
-    start_operator(bucket).execute(started)
-    assert databricks.submit_run.call_args.args[0]["run_name"] == "stream"
-    started["ti"].xcom_push.assert_any_call(key="run_id", value=42)
-    assert store == {"databricks_run_id": 42}
+def start_operator() -> DatabricksStartStreamOperator:
+    return DatabricksStartStreamOperator(task_id="start", job=JOB, run_key="manual-1")
+
+
+def started_by(run_key: str) -> dict[str, Any]:
+    return {"run_id": 41, "overriding_parameters": {"notebook_params": {"run_id": run_key}}}
+
+
+def test_start_runs_the_job_and_does_not_wait(databricks: Any) -> None:
+    begun = context()
+    assert start_operator().execute(begun) == {"run_id": 42, "job_id": 7, "started": True}
+    databricks.put_job.assert_called_once_with(JOB)
+    databricks.run_now.assert_called_once_with({"job_id": 7, "notebook_params": {"run_id": "manual-1"}})
+    begun["ti"].xcom_push.assert_called_once_with(key="run_page_url", value="http://databricks/run/42")
     databricks.get_run.assert_not_called()
-    assert "Contents" not in s3.list_objects_v2(Bucket=bucket), "the new run would stop at once"
 
 
-def test_a_retry_takes_over_a_run_that_is_up(databricks: Any, s3: Any, bucket: str) -> None:
-    databricks.get_run.return_value = {"state": {"life_cycle_state": "RUNNING"}}
-    retried = context(Store(databricks_run_id=41))
-    start_operator(bucket).execute(retried)
-    databricks.submit_run.assert_not_called()
-    retried["ti"].xcom_push.assert_any_call(key="run_id", value=41)
+@pytest.mark.parametrize(
+    ("active", "started"),
+    [
+        (started_by("manual-0"), False),
+        ({"run_id": 41}, False),  # started on its page
+        (started_by("manual-1"), True),  # by an earlier try of this task
+    ],
+)
+def test_a_run_that_is_going_is_left_alone(databricks: Any, active: dict[str, Any], started: bool) -> None:
+    databricks.active_run.return_value = active
+    operator = start_operator()
+    assert operator.execute(context()) == {"run_id": 41, "job_id": 7, "started": started}
+    databricks.run_now.assert_not_called()
+    operator.on_kill()
+    databricks.cancel_run.assert_not_called()
 
 
-@pytest.mark.parametrize("result", ["SUCCESS", "FAILED", "CANCELED"])
-def test_a_run_that_is_over_is_started_anew(databricks: Any, s3: Any, bucket: str, result: str) -> None:
-    databricks.get_run.return_value = {"state": {"life_cycle_state": "TERMINATED", "result_state": result}}
-    store = Store(databricks_run_id=41)
-    start_operator(bucket).execute(context(store))
-    databricks.submit_run.assert_called_once()
-    assert store == {"databricks_run_id": 42}
-
-
-def test_killing_the_start_cancels_the_run(databricks: Any, s3: Any, bucket: str) -> None:
-    operator: Any = start_operator(bucket)
+def test_killing_the_start_cancels_the_run(databricks: Any) -> None:
+    operator = start_operator()
+    operator.on_kill()
+    databricks.cancel_run.assert_not_called()
     operator.execute(context())
     operator.on_kill()
     databricks.cancel_run.assert_called_once_with(42)
 
 
-def stop_operator(bucket: str, run_id: Any = 42) -> DatabricksStopStreamOperator:
+def stop_operator(bucket: str, run_id: Any = 42, stop: Any = "True") -> DatabricksStopStreamOperator:
     return DatabricksStopStreamOperator(
-        task_id="stop", run_id=run_id, bucket=bucket, stop_key="stop/r", grace_seconds=30, poll_interval=1
+        task_id="stop",
+        run_id=run_id,
+        stop=stop,
+        bucket=bucket,
+        stop_prefix="stop",
+        grace_seconds=30,
+        poll_interval=1,
     )
+
+
+@pytest.mark.parametrize("stop", ["False", "None", False])
+def test_a_run_that_is_not_to_be_stopped_goes_on(databricks: Any, s3: Any, bucket: str, stop: Any) -> None:
+    assert stop_operator(bucket, stop=stop).execute({}) is None
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
 
 
 def state(life_cycle: str, result: str = "", message: str = "") -> dict[str, str]:
@@ -136,7 +147,7 @@ def test_stop_asks_and_waits(databricks: Any, s3: Any, bucket: str) -> None:
     assert isinstance(trigger, DatabricksRunOverTrigger)
     assert (trigger.run_id, trigger.poll_interval) == (42, 1)
     assert deferred.value.method_name == "execute_complete"
-    assert s3.list_objects_v2(Bucket=bucket)["Contents"][0]["Key"] == "stop/r"
+    assert s3.list_objects_v2(Bucket=bucket)["Contents"][0]["Key"] == "stop/42"
 
     ended = state("TERMINATED", "SUCCESS")
     event = {"status": "success", "message": "", "value": ended}
@@ -152,7 +163,7 @@ def test_a_run_that_does_not_stop_is_cancelled(databricks: Any, s3: Any, bucket:
 
 
 def test_a_run_that_had_failed_is_told_with_its_page(databricks: Any, s3: Any, bucket: str) -> None:
-    s3.put_object(Bucket=bucket, Key="stop/r", Body=b"stop")
+    s3.put_object(Bucket=bucket, Key="stop/42", Body=b"stop")
     event = {"status": "success", "message": "", "value": state("TERMINATED", "FAILED", "boom")}
     with pytest.raises(WaitFailed, match="run 42 had ended FAILED: boom See http://databricks/run/42"):
         stop_operator(bucket).execute_complete({}, event)

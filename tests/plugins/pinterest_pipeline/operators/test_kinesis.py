@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import pytest
+from airflow.sdk.exceptions import AirflowSensorTimeout, TaskDeferred
 
+from pinterest_pipeline.exceptions import WaitFailed
+from pinterest_pipeline.hooks.kinesis import KinesisHook
 from pinterest_pipeline.operators.kinesis import (
     KinesisCreateStreamOperator,
     KinesisDeleteStreamOperator,
     KinesisScaleStreamOperator,
 )
+from pinterest_pipeline.triggers.kinesis import KinesisStreamStatusTrigger
+
+STREAMS = ["pins", "geos"]
+ACTIVE = {"status": "success", "message": "pins is ACTIVE", "value": {}}
 
 
 def open_shards(kinesis: Any, stream: str) -> int:
@@ -19,38 +27,102 @@ def open_shards(kinesis: Any, stream: str) -> int:
 
 @pytest.mark.parametrize("shards", [2, "2"])
 def test_create(kinesis: Any, shards: int | str) -> None:
-    create = KinesisCreateStreamOperator(task_id="t", stream_name="posts", shard_count=shards)
-    assert create.execute({}) is True
-    assert open_shards(kinesis, "posts") == 2
-    assert create.execute({}) is False
+    kinesis.create_stream(StreamName="pins", ShardCount=1)
+    create = KinesisCreateStreamOperator(task_id="t", stream_names=STREAMS, shard_count=shards)
+    assert create.execute({}) == ["geos"]
+    assert [open_shards(kinesis, name) for name in STREAMS] == [1, 2], "what is there keeps its shards"
+    assert create.execute({}) == []
 
 
-def test_scale(kinesis: Any) -> None:
-    kinesis.create_stream(StreamName="posts", ShardCount=1)
-    scale = KinesisScaleStreamOperator(task_id="t", stream_name="posts", shard_count="2")
-    assert scale.execute({}) is True
-    assert open_shards(kinesis, "posts") == 2
-    assert scale.execute({}) is False
+def scale(shard_count: Any, **arguments: Any) -> KinesisScaleStreamOperator:
+    return KinesisScaleStreamOperator(
+        task_id="t", stream_names=STREAMS, shard_count=shard_count, poll_interval=3, **arguments
+    )
+
+
+@pytest.mark.parametrize(
+    ("start", "wanted", "steps"),
+    [(1, "5", [2, 4, 5]), (8, 1, [4, 2, 1]), (7, "2", [4, 2]), (3, 3, []), (2, None, []), (2, "", [])],
+)
+def test_scale_goes_in_the_steps_kinesis_takes(
+    kinesis: Any, start: int, wanted: Any, steps: list[int]
+) -> None:
+    for name in STREAMS:
+        kinesis.create_stream(StreamName=name, ShardCount=start)
+    operator = scale(wanted)
+    proceed: Any = lambda: operator.execute({})  # noqa: E731
+    for step in steps:
+        with pytest.raises(TaskDeferred) as deferred:
+            proceed()
+        assert [open_shards(kinesis, name) for name in STREAMS] == [step, step]
+        assert deferred.value.method_name == "execute_complete"
+        proceed = lambda: operator.execute_complete({}, ACTIVE)  # noqa: E731
+    last = steps[-1] if steps else start
+    assert proceed() == {"pins": last, "geos": last}
+
+
+def test_scale_waits_for_all_its_streams_in_the_triggerer(kinesis: Any) -> None:
+    kinesis.create_stream(StreamName="pins", ShardCount=2)
+    kinesis.create_stream(StreamName="geos", ShardCount=1)
+    with mock.patch("time.time", return_value=1000.0), pytest.raises(TaskDeferred) as deferred:
+        scale("2", timeout=60, region_name="us-east-1").execute({})
+    trigger = deferred.value.trigger
+    assert isinstance(trigger, KinesisStreamStatusTrigger)
+    assert trigger.serialize()[1] == {
+        "stream_names": STREAMS,
+        "target_status": "ACTIVE",
+        "poll_interval": 3,
+        "end_time": 1060.0,
+        "aws_conn_id": "aws_default",
+        "region_name": "us-east-1",
+        "verify": None,
+        "botocore_config": None,
+    }
+
+
+@pytest.mark.parametrize(("status", "error"), [("timeout", AirflowSensorTimeout), ("error", WaitFailed)])
+def test_a_stream_that_does_not_become_active_is_told(status: str, error: type[Exception]) -> None:
+    event = {"status": status, "message": "pins is UPDATING", "value": {}}
+    with pytest.raises(error, match="pins is UPDATING"):
+        scale(2).execute_complete({}, event)
+
+
+def test_a_stream_that_is_being_changed_is_waited_for() -> None:
+    with mock.patch.object(KinesisHook, "describe_stream", return_value={"StreamStatus": "UPDATING"}):
+        assert KinesisHook().update_shard_count("pins", 2) is True
+
+
+def test_an_on_demand_stream_is_not_scaled() -> None:
+    summary = {
+        "StreamStatus": "ACTIVE",
+        "OpenShardCount": 4,
+        "StreamModeDetails": {"StreamMode": "ON_DEMAND"},
+    }
+    with (
+        mock.patch.object(KinesisHook, "describe_stream", return_value=summary),
+        pytest.raises(ValueError, match="'pins' is an on-demand stream"),
+    ):
+        KinesisHook().update_shard_count("pins", 2)
 
 
 def test_delete(kinesis: Any) -> None:
-    kinesis.create_stream(StreamName="posts", ShardCount=1)
-    delete = KinesisDeleteStreamOperator(task_id="t", stream_name="posts")
-    assert delete.execute({}) is True
+    kinesis.create_stream(StreamName="geos", ShardCount=1)
+    delete = KinesisDeleteStreamOperator(task_id="t", stream_names=STREAMS)
+    assert delete.execute({}) == ["geos"]
     assert kinesis.list_streams()["StreamNames"] == []
-    assert delete.execute({}) is False
+    assert delete.execute({}) == []
 
 
-@pytest.mark.parametrize("shards", [0, -1, "none", "1.5", "", True])
+@pytest.mark.parametrize("shards", [0, -1, "none", "1.5", True])
 @pytest.mark.parametrize("operator", [KinesisCreateStreamOperator, KinesisScaleStreamOperator])
 def test_a_bad_number_of_shards_is_named(aws: str, operator: Any, shards: Any) -> None:
     with pytest.raises(ValueError, match=r"shard_count is a whole number of at least 1, not") as raised:
-        operator(task_id="t", stream_name="posts", shard_count=shards).execute({})
+        operator(task_id="t", stream_names=STREAMS, shard_count=shards).execute({})
     assert repr(shards) in str(raised.value)
 
 
 def test_template_fields() -> None:
     common = {"aws_conn_id", "region_name", "verify"}
-    assert set(KinesisCreateStreamOperator.template_fields) == {"stream_name", "shard_count"} | common
-    assert set(KinesisScaleStreamOperator.template_fields) == {"stream_name", "shard_count"} | common
-    assert set(KinesisDeleteStreamOperator.template_fields) == {"stream_name"} | common
+    assert set(KinesisCreateStreamOperator.template_fields) == {"stream_names", "shard_count"} | common
+    assert set(KinesisScaleStreamOperator.template_fields) == {"stream_names", "shard_count"} | common
+    assert set(KinesisDeleteStreamOperator.template_fields) == {"stream_names"} | common

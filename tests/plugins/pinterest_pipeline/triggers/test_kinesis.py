@@ -1,18 +1,19 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
 import pytest
-from airflow.providers.databricks.hooks.databricks import DatabricksHook, RunState
+from airflow.providers.databricks.hooks.databricks import DatabricksHook
 
 from pinterest_pipeline.triggers.kinesis import (
+    ConsumerLag,
     KinesisStreamStatusTrigger,
     StreamCommittedTrigger,
-    behind_positions,
     reached,
 )
 
@@ -71,25 +72,12 @@ def test_sequence_numbers_compare_as_numbers(committed: str | None, wanted: str,
     assert reached(committed, wanted) is is_reached
 
 
-def test_what_is_behind_is_counted_by_stream() -> None:
-    positions = {
-        "a": {"0": {"last": "10", "records": 3}, "1": {"last": "7", "records": 2}},
-        "b": {"0": {"last": "5", "records": 1}},
-    }
-    assert behind_positions(positions, {"a": {"0": "9", "1": "7"}, "b": {"0": "5"}}) == [
-        "a: 1 of 2 shard(s), up to 3 record(s)"
-    ]
-    assert behind_positions(positions, {"a": {"0": "11", "1": "7"}}) == [
-        "b: 1 of 1 shard(s), up to 1 record(s)"
-    ]
-
-
 class TestCommitted:
     @pytest.fixture(autouse=True)
     def databricks(self) -> Iterator[Any]:
         hook = mock.create_autospec(DatabricksHook, instance=True)
         hook.__aenter__.return_value = hook
-        hook.a_get_run_state.return_value = RunState("RUNNING")
+        hook.a_get_run.return_value = run("RUNNING")
         with mock.patch("pinterest_pipeline.triggers.kinesis.DatabricksHook", return_value=hook):
             yield hook
 
@@ -123,6 +111,7 @@ class TestCommitted:
             "bucket": "b",
             "progress_key": KEY,
             "databricks_run_id": 42,
+            "cancel_on_kill": False,
             "databricks_conn_id": "databricks_default",
             "poll_interval": 0,
             "end_time": FOREVER,
@@ -133,63 +122,145 @@ class TestCommitted:
         }
         assert StreamCommittedTrigger(**arguments).serialize() == (path, arguments)
 
-    async def test_positions(self, s3: Any, bucket: str) -> None:
-        trigger = self.trigger(bucket, {STREAM: {"shard-0": {"last": "10", "records": 4}}})
-        assert (await trigger.look()).message == f"behind: {STREAM}: 1 of 1 shard(s), up to 4 record(s)"
-        self.commit(s3, bucket, {"shard-0": "9"})
-        assert not (await trigger.look()).done
-        self.commit(s3, bucket, {"shard-0": "10"}, read=4)
+    def put(self, kinesis: Any, count: int, start: int = 0) -> dict[str, str]:
+        """Put records to the one shard; return the last one's shard and sequence number."""
+        reply: dict[str, str] = {}
+        for number in range(start, start + count):
+            reply = kinesis.put_record(StreamName=STREAM, Data=b"{}", PartitionKey=str(number))
+        return {reply["ShardId"]: reply["SequenceNumber"]}
+
+    @pytest.fixture
+    def stream(self, kinesis: Any) -> str:
+        kinesis.create_stream(StreamName=STREAM, ShardCount=1)
+        return STREAM
+
+    def wanted(self, last: dict[str, str]) -> dict[str, Any]:
+        return {STREAM: {shard: {"last": number, "records": 1} for shard, number in last.items()}}
+
+    async def test_positions(self, s3: Any, kinesis: Any, bucket: str, stream: str) -> None:
+        first, last = self.put(kinesis, 3), self.put(kinesis, 4, 3)
+        self.put(kinesis, 5, 7)  # others' records, after those that are waited for
+        trigger = self.trigger(bucket, self.wanted(last))
+        assert re.fullmatch(
+            rf"behind: {STREAM}: 7 record\(s\), the oldest put \ds ago", told(await trigger.look())
+        )
+        self.commit(s3, bucket, first)
+        assert "4 record(s)" in (await trigger.look()).message
+        self.commit(s3, bucket, last, read=7)
         seen = await trigger.look()
         assert seen.done
-        assert seen.value[STREAM]["read"] == 4
+        assert seen.value[STREAM]["read"] == 7
 
-    @pytest.mark.parametrize("state", [RunState("TERMINATED", "FAILED", "boom"), RunState("INTERNAL_ERROR")])
-    async def test_a_dead_run_ends_the_wait(
-        self, s3: Any, bucket: str, databricks: Any, state: RunState
+    async def test_the_wait_reads_each_record_once(
+        self, s3: Any, kinesis: Any, bucket: str, stream: str
     ) -> None:
-        databricks.a_get_run_state.return_value = state
-        seen = await self.trigger(bucket, {STREAM: {"shard-0": {"last": "10", "records": 4}}}).look()
+        """And counts down as they are committed, however far the job goes ahead of what was read."""
+        first, second, last = self.put(kinesis, 3), self.put(kinesis, 4, 3), self.put(kinesis, 5, 7)
+        messages = []
+        async with self.trigger(bucket, self.wanted(last)).connect() as look:
+            messages.append((await look()).message)
+            for committed in (first, second, last):
+                self.commit(s3, bucket, committed)
+                messages.append((await look()).message)
+        assert [re.findall(r"(\d+) record", message) for message in messages] == [["12"], ["9"], ["5"], []]
+
+    @pytest.mark.parametrize("result", ["FAILED", ""])
+    async def test_a_dead_run_ends_the_wait(
+        self, s3: Any, kinesis: Any, bucket: str, stream: str, databricks: Any, result: str
+    ) -> None:
+        databricks.a_get_run.return_value = run("INTERNAL_ERROR", result, message="boom")
+        seen = await self.trigger(bucket, self.wanted(self.put(kinesis, 4))).look()
         assert (seen.done, seen.hopeless) == (False, True)
-        how = state.result_state or state.life_cycle_state
-        assert seen.message.startswith(f"the stream job's run 42 has ended ({how}: {state.state_message}), ")
-        assert "up to 4 record(s)" in seen.message
+        how = result or "INTERNAL_ERROR"
+        assert seen.message.startswith(
+            f"the stream job's run 42 has ended ({how}: boom), but behind: {STREAM}: 4"
+        )
 
     async def test_what_a_run_committed_before_it_died_counts(
-        self, s3: Any, bucket: str, databricks: Any
+        self, s3: Any, kinesis: Any, bucket: str, stream: str, databricks: Any
     ) -> None:
-        databricks.a_get_run_state.return_value = RunState("TERMINATED", "FAILED")
-        self.commit(s3, bucket, {"shard-0": "10"})
-        assert (await self.trigger(bucket, {STREAM: {"shard-0": {"last": "10", "records": 4}}}).look()).done
+        databricks.a_get_run.return_value = run("TERMINATED", "FAILED")
+        last = self.put(kinesis, 1)
+        self.commit(s3, bucket, last)
+        assert (await self.trigger(bucket, self.wanted(last)).look()).done
 
-    async def test_a_run_need_not_be_watched(self, s3: Any, bucket: str, databricks: Any) -> None:
-        positions = {STREAM: {"shard-0": {"last": "10", "records": 4}}}
-        assert not (await self.trigger(bucket, positions, run_id=None).look()).done
-        databricks.a_get_run_state.assert_not_awaited()
+    async def test_attempts_that_commit_nothing_end_the_wait(
+        self, s3: Any, kinesis: Any, bucket: str, stream: str, databricks: Any
+    ) -> None:
+        first, last = self.put(kinesis, 1), self.put(kinesis, 1, 1)
+        async with self.trigger(bucket, self.wanted(last)).connect() as look:
+            databricks.a_get_run.return_value = run("RUNNING", attempt=4)
+            seen = await look()
+            assert not seen.hopeless
+            assert seen.message.endswith(" (attempt 5 of the stream job: http://databricks/42)")
+            self.commit(s3, bucket, first)  # it has come further, so there is hope again
+            assert not (await look()).hopeless
+            databricks.a_get_run.return_value = run("RUNNING", attempt=8)
+            assert not (await look()).hopeless
+            databricks.a_get_run.return_value = run("RUNNING", attempt=9)
+            seen = await look()
+        assert seen.hopeless
+        assert seen.message.startswith(
+            "the stream job's run 42 has failed 5 times in a row without committing anything; what its last attempt "
+            f"says is on its page, http://databricks/42, but behind: {STREAM}: 1 record(s)"
+        )
 
-    def put(self, kinesis: Any, count: int) -> tuple[str, str]:
-        """Put records to the one shard; return it and the last sequence number."""
-        reply: dict[str, str] = {}
-        for number in range(count):
-            reply = kinesis.put_record(StreamName=STREAM, Data=b"{}", PartitionKey=str(number))
-        return reply["ShardId"], reply["SequenceNumber"]
+    async def test_a_run_need_not_be_watched(
+        self, s3: Any, kinesis: Any, bucket: str, stream: str, databricks: Any
+    ) -> None:
+        assert not (await self.trigger(bucket, self.wanted(self.put(kinesis, 1)), run_id=None).look()).done
+        databricks.a_get_run.assert_not_awaited()
 
-    async def test_without_positions_everything_is_drained(self, s3: Any, kinesis: Any, bucket: str) -> None:
-        kinesis.create_stream(StreamName=STREAM, ShardCount=1)
-        empty = self.trigger(bucket)
-        assert (await empty.look()).done, "an empty stream is drained"
-        shard, first = self.put(kinesis, 1)
-        _, last = self.put(kinesis, 3)
+    @pytest.mark.parametrize(("cancel", "cancelled"), [(True, [mock.call(42)]), (False, [])])
+    async def test_killing_the_wait_cancels_the_run_it_has_started(
+        self, bucket: str, databricks: Any, cancel: bool, cancelled: list[Any]
+    ) -> None:
+        await self.trigger(bucket, cancel_on_kill=cancel).on_kill()
+        assert databricks.cancel_run.mock_calls == cancelled
+
+    async def test_without_positions_everything_is_drained(
+        self, s3: Any, kinesis: Any, bucket: str, stream: str
+    ) -> None:
+        assert (await self.trigger(bucket).look()).done, "an empty stream is drained"
+        first, last = self.put(kinesis, 1), self.put(kinesis, 3, 1)
         trigger = self.trigger(bucket, since=time.time() + 1)
-        seen = await trigger.look()
-        assert seen.message == f"behind: {STREAM}: 1 of 1 shard(s) not drained"
-        self.commit(s3, bucket, {shard: first})
-        assert not (await trigger.look()).done
-        self.commit(s3, bucket, {shard: last})
+        assert f"{STREAM}: 4 record(s), the oldest put " in (await trigger.look()).message
+        self.commit(s3, bucket, first)
+        assert "3 record(s)" in (await trigger.look()).message
+        self.commit(s3, bucket, last)
         assert (await trigger.look()).done
 
+    async def test_an_empty_answer_is_no_end(self, s3: Any, kinesis: Any, bucket: str, stream: str) -> None:
+        """GetRecords may come back with nothing where there is something further on."""
+        self.put(kinesis, 1)
+        nothing = {"Records": [], "NextShardIterator": "next", "MillisBehindLatest": 1000}
+        client = mock.Mock(
+            get_shard_iterator=mock.AsyncMock(return_value={"ShardIterator": "first"}),
+            get_records=mock.AsyncMock(return_value=nothing),
+            list_shards=mock.AsyncMock(return_value={"Shards": [{"ShardId": "shardId-0"}]}),
+        )
+        lag = ConsumerLag(client, {}, [STREAM], time.time())
+        [line] = await lag.behind({})
+        assert line.startswith(f"{STREAM}: 0 record(s)")
+        client.get_records.return_value = {**nothing, "MillisBehindLatest": 0}
+        assert await lag.behind({}) == []
+
     async def test_what_arrives_after_the_wait_began_is_not_drained(
-        self, s3: Any, kinesis: Any, bucket: str
+        self, s3: Any, kinesis: Any, bucket: str, stream: str
     ) -> None:
-        kinesis.create_stream(StreamName=STREAM, ShardCount=1)
         self.put(kinesis, 2)
         assert (await self.trigger(bucket, since=time.time() - 3600).look()).done
+
+
+def told(seen: Any) -> str:
+    return re.sub(r"(\d) s ago", r"\1s ago", seen.message)
+
+
+def run(life_cycle: str, result: str = "", message: str = "", attempt: int = 0) -> dict[str, Any]:
+    """A run as the Jobs API gives it."""
+    state = {"life_cycle_state": life_cycle, "state_message": message, "result_state": result}
+    return {
+        "state": {name: value for name, value in state.items() if value},
+        "tasks": [{"attempt_number": attempt}],
+        "run_page_url": "http://databricks/42",
+    }

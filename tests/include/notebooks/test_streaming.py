@@ -1,0 +1,411 @@
+"""The streams' way in over whole histories: any crash, any replay, a lost checkpoint; the tables are the model's."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import random
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from pinterest_lake import streaming, tables
+from pinterest_lake.lake import SettingsError
+from pinterest_lake.ledger import PLANNED, Ledger
+from pinterest_lake.marks import RenumberedError
+from pinterest_lake.schemas import clean_columns
+from pinterest_lake.streaming import (
+    StopRequested,
+    StreamError,
+    StreamJob,
+    StreamLedger,
+    TableStream,
+    trigger_of,
+)
+from pinterest_lake.tables import create_shared_tables
+from tests.include.notebooks import model
+from tests.include.notebooks.conftest import FakeDbutils, Workspace
+from tests.include.notebooks.test_quality import HOSTILE, geo
+
+SOURCE = (
+    "partitionKey string, data binary, stream string, shardId string, sequenceNumber string,"
+    " approximateArrivalTimestamp timestamp"
+)
+FIRST = 10**55 - 20  # so that numbers of 55 and of 56 digits meet
+ARRIVED = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+Records = dict[tuple[int, str], bytes]
+"""(sequence number, shard) → bytes: in this order, the newest is the last."""
+
+
+class Crash(Exception):
+    """Stands for a driver that is killed."""
+
+
+def rows_of(records: Records, arrived: dt.datetime = ARRIVED) -> list[tuple[Any, ...]]:
+    return [("key", raw, "stream", shard, str(number), arrived) for (number, shard), raw in records.items()]
+
+
+class Reader:
+    """A stream with geo records, and the table it is taken into, start by start."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.records: Records = {}
+        self.starts = 0
+        self.told: Mapping[str, Any] = {}
+        create_shared_tables(workspace.spark, workspace.lake())
+        self.start()
+
+    def start(self, *, told: Mapping[str, Any] | None = None, run_id: str = "") -> None:
+        """A driver comes up: it knows nothing but what lies in the tables and in the bucket."""
+        self.starts += 1
+        self.stream = TableStream(
+            self.workspace.spark,
+            self.workspace.lake(run_id or f"run-{self.starts}"),
+            "geo",
+            told=self.told if told is None else told,
+            committed=lambda: self._publish(),  # looked up anew, so that a test may break it
+        )
+
+    def _publish(self) -> None:
+        self.told = json.loads(json.dumps(self.stream.progress))
+
+    def put(self, count: int, seed: int, shards: int = 2, posts: int = 12) -> Records:
+        """New records: versions of a few posts, each post in one shard, and hostile ones among them."""
+        pick = random.Random(seed)
+        hostile = [
+            raw if isinstance(raw, bytes) else raw.encode()
+            for name, raw in HOSTILE.items()
+            if name != "large"
+        ]
+        new: Records = {}
+        for number in range(len(self.records), len(self.records) + count):
+            ind = pick.randrange(posts)
+            raw = pick.choice(hostile) if pick.random() < 0.25 else geo(ind=ind, country=f"version {number}")
+            new[FIRST + number, f"shardId-{ind % shards:012d}"] = raw
+        self.records |= new
+        return new
+
+    def take(self, records: Records) -> None:
+        frame = self.workspace.spark.createDataFrame(rows_of(records), SOURCE)
+        self.stream.take_in(frame, 0)
+
+    def table(self, name: str) -> Any:
+        return self.workspace.spark.table(self.workspace.lake().table(name))
+
+    def check(self) -> None:
+        """Rows, quarantine, ledger and progress are the model's."""
+        check(self.workspace, {"geo": self.records})
+        assert self.stream.progress["committed"] == ends(self.records)
+
+
+def ends(records: Records) -> dict[str, str]:
+    shards = sorted({shard for _, shard in records})
+    return {shard: str(max(number for number, of in records if of == shard)) for shard in shards}
+
+
+def check(workspace: Workspace, records: Mapping[str, Records]) -> None:
+    spark, lake = workspace.spark, workspace.lake()
+    for table, there in records.items():
+        name = f"pinterest_{table}_table"
+        rows, fate = model.newest(table, dict(there))
+        found = spark.table(lake.table(name))
+        columns = [F.col(column).cast("string") for column in clean_columns(table)]
+        expected = spark.createDataFrame(
+            [tuple(row[column] for column in clean_columns(table)) for row in rows],
+            found.select(*clean_columns(table)).schema,
+        ).select(*columns)
+        assert sorted(map(tuple, found.select(*columns).collect()), key=str) == sorted(
+            map(tuple, expected.collect()), key=str
+        )
+        held = [
+            (int(row["position"]), row["shard"], row["reason"], bytes(row["raw"]), row["source"])
+            for row in spark.table(lake.table("quarantine")).where(F.col("table") == name).collect()
+        ]
+        reasons = {position: model.reason(table, raw) for position, raw in there.items()}
+        assert sorted(held) == sorted(
+            (number, shard, reason, there[number, shard], f"streaming-pinterest-{table}")
+            for (number, shard), reason in reasons.items()
+            if reason
+        )
+        total = Ledger(spark, lake, name).counts(PLANNED)[1].standing()
+        assert (total.read, total.clean, total.superseded, total.quarantined) == (
+            len(there),
+            fate["clean"],
+            fate["superseded"],
+            fate["quarantined"],
+        )
+
+
+@pytest.fixture
+def reader(workspace: Workspace) -> Reader:
+    return Reader(workspace)
+
+
+def test_batches_of_several_shards_and_restarts(reader: Reader) -> None:
+    for seed in range(2):
+        reader.take(reader.put(40, seed, shards=3))
+    reader.start()
+    reader.take(reader.put(10, 3, shards=3))
+    reader.check()
+
+
+POINTS = [
+    (StreamLedger, "add", "before"),
+    (StreamLedger, "add", "after"),
+    (tables, "append_new", "before"),
+    (tables, "append_new", "after"),
+    (tables, "merge_newest", "before"),
+    (tables, "merge_newest", "after"),
+    (Reader, "_publish", "before"),
+    (Reader, "_publish", "after"),
+]
+
+
+@pytest.mark.parametrize(("checkpoint", "points"), [("kept", POINTS), ("lost", POINTS[1:6])])
+def test_a_kill_anywhere(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, checkpoint: str, points: list[tuple[Any, str, str]]
+) -> None:
+    """With its checkpoint, a new driver is given the same batch; without, all there is, in other batches."""
+    reader.take(reader.put(20, 0))
+    pick = random.Random(1)
+    for seed, point in enumerate(points, start=1):
+        batch = reader.put(12, seed)
+        with monkeypatch.context() as patched:
+            _crash(patched, *point)
+            with pytest.raises(Crash):
+                reader.take(batch)
+        reader.start()
+        if checkpoint == "kept":
+            reader.take(batch)
+        else:
+            reader.put(4, 100 + seed)
+            everything = list(reader.records.items())
+            # a shard's records keep their order, wherever the batches are cut
+            cut = pick.randrange(len(everything) - 20, len(everything))
+            for part in (everything[:cut], everything[cut:]):
+                reader.take(dict(part))
+    reader.check()
+
+
+def _crash(patched: pytest.MonkeyPatch, where: Any, name: str, when: str) -> None:
+    """Makes a function die, before or after it has done its work."""
+    function: Callable[..., Any] = getattr(where, name)
+
+    def dying(*args: Any, **kwargs: Any) -> None:
+        if when == "after":
+            function(*args, **kwargs)
+        raise Crash
+
+    patched.setattr(where, name, dying)
+
+
+def test_what_was_told_is_believed_of_the_same_ledger_only(reader: Reader) -> None:
+    reader.take(reader.put(6, 0))
+    written = reader.stream.progress["committed"]
+    reader.start(told={})  # the object is lost: the batch may not have been written, for all one knows
+    assert reader.stream.progress["committed"] == {}
+    reader.start()
+    assert reader.stream.progress["committed"] == written
+    reader.start(told={**reader.told, "ledger": "of a schema that was dropped"})
+    assert reader.stream.progress["committed"] == {}
+    beyond = {shard: str(int(number) + 7) for shard, number in written.items()}
+    reader.start(told={**reader.told, "committed": {**beyond, "shardId-9": "1"}})
+    assert reader.stream.progress["committed"] == written, "what was never counted was never written"
+    reader.take(reader.records)
+    reader.check()
+
+
+def test_a_stream_that_was_made_anew_with_smaller_numbers_is_refused(reader: Reader) -> None:
+    reader.take(reader.put(4, 0, shards=1))
+    again = {(FIRST - 100, "shardId-000000000000"): geo(ind=1)}
+    late = reader.workspace.spark.createDataFrame(rows_of(again, ARRIVED + dt.timedelta(hours=1)), SOURCE)
+    with pytest.raises(RenumberedError, match="the stream was deleted and made anew"):
+        reader.stream.take_in(late, 0)
+    reader.check()
+
+
+def test_the_ledger_of_a_long_run_stays_short(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "_STEPS_KEPT", 2)
+    rows = []
+    for seed in range(5):
+        reader.take(reader.put(5, seed))
+        rows.append(reader.table("ledger").count())
+    assert rows == [1, 2, 1, 2, 1]
+    reader.check()
+    reader.start(run_id="run-1")  # another try of the same run
+    reader.take(reader.put(5, 9))
+    reader.check()
+    run, total = Ledger(reader.workspace.spark, reader.workspace.lake("run-1"), "pinterest_geo_table").counts(
+        PLANNED
+    )
+    assert run == total
+
+
+def test_each_batch_is_told(reader: Reader) -> None:
+    reader.take(reader.put(7, 0))
+    [batch] = reader.stream.progress["batches"]
+    assert (batch["records"], batch["bytes"]) == (7, sum(map(len, reader.records.values())))
+    assert batch["seconds"] > 0
+    passed = (dt.datetime.fromisoformat(batch["at"]) - ARRIVED).total_seconds()
+    assert batch["latency_seconds"] == pytest.approx(passed, abs=0.01)
+
+
+def test_a_stream_that_stops_takes_no_batch(reader: Reader) -> None:
+    reader.stream.stop()
+    with pytest.raises(StopRequested, match="streaming-pinterest-geo"):
+        reader.take(reader.put(3, 0))
+    reader.start()
+    reader.take(reader.records)
+    reader.check()
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [("available-now", {"availableNow": True}), ("5 seconds", {"processingTime": "5 seconds"})],
+)
+def test_trigger(text: str, arguments: dict[str, Any]) -> None:
+    assert trigger_of(text) == arguments
+
+
+@pytest.mark.parametrize("text", ["", "now", "0 seconds", "1 hour", "1 second; drop"])
+def test_a_trigger_that_is_none_is_named(text: str) -> None:
+    with pytest.raises(SettingsError, match="widget 'trigger' is"):
+        trigger_of(text)
+
+
+class Folders:
+    """Stands for Kinesis: streams of files, which Spark reads in real micro-batches with real checkpoints."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def put(self, spark: SparkSession, table: str, records: Records) -> None:
+        target = self.folder / f"streaming-pinterest-{table}"
+        target.mkdir(parents=True, exist_ok=True)
+        spark.createDataFrame(rows_of(records), SOURCE).coalesce(1).write.mode("append").parquet(str(target))
+
+    def read(self, spark: SparkSession, stream: str) -> DataFrame:
+        target = self.folder / stream
+        target.mkdir(parents=True, exist_ok=True)
+        return spark.readStream.schema(SOURCE).option("maxFilesPerTrigger", 1).parquet(str(target))
+
+
+def some(table: str, first: int, count: int) -> Records:
+    ind = "index" if table == "pin" else "ind"
+    extra = {"pin": "title", "geo": "country", "user": "first_name"}[table]
+    return {
+        (FIRST + number, "shardId-000000000000"): json.dumps({ind: number % 5, extra: f"v{number}"}).encode()
+        for number in range(first, first + count)
+    } | {(FIRST + first + count, "shardId-000000000000"): b"hostile"}
+
+
+@pytest.fixture
+def streams(workspace: Workspace) -> Folders:
+    return Folders(workspace.storage.parent / "streams")
+
+
+def dbutils() -> FakeDbutils:
+    made = FakeDbutils()
+    made.fs.head = lambda path, most: Path(path).read_bytes()[:most].decode()
+    return made
+
+
+def run(workspace: Workspace, streams: Any, run_id: str, **arguments: str) -> dict[str, Any]:
+    given = {"trigger": "available-now", "stop_path": "", **arguments}
+    checkpoints = str(workspace.storage.parent / "checkpoints")
+    spark = workspace.spark.newSession()
+    return StreamJob(spark, dbutils(), workspace.lake(run_id)).run(streams, checkpoints, **given)
+
+
+def progress_of(workspace: Workspace) -> dict[str, Any]:
+    path = workspace.storage / "streams" / "pinterest" / "progress.json"
+    return dict(json.loads(path.read_text()))
+
+
+def test_the_job_from_its_streams_to_the_tables(workspace: Workspace, streams: Folders) -> None:
+    """Three streams, each with a checkpoint of its own; then the checkpoints are deleted; then it is stopped."""
+    records = {table: some(table, 0, 10) for table in ("pin", "geo", "user")}
+    for table, there in records.items():
+        streams.put(workspace.spark, table, there)
+    told = run(workspace, streams, "a")
+    check(workspace, records)
+    assert progress_of(workspace)["streams"] == told
+    pin = told["streaming-pinterest-pin"]
+    assert (pin["table"], pin["read"], pin["clean"], pin["superseded"]) == ("pinterest_pin_table", 11, 5, 5)
+    assert pin["by_reason"] == {"not_json": 1}
+    checkpoints = workspace.storage.parent / "checkpoints"
+    assert sorted(path.name for path in checkpoints.iterdir()) == sorted(told)
+
+    shutil.rmtree(checkpoints)
+    for table in records:
+        streams.put(workspace.spark, table, more := some(table, 20, 5))
+        records[table] = records[table] | more
+    run(workspace, streams, "b")
+    check(workspace, records)
+
+    stop = workspace.storage / "streams" / "pinterest" / "stop" / "c"
+    ended: dict[str, Any] = {}
+    job = threading.Thread(
+        target=lambda: ended.update(run(workspace, streams, "c", trigger="1 second", stop_path=str(stop)))
+    )
+    job.start()
+    streams.put(workspace.spark, "geo", more := some("geo", 40, 5))
+    records["geo"] = records["geo"] | more
+    deadline = time.monotonic() + 60
+    while progress_of(workspace)["streams"]["streaming-pinterest-geo"]["read"] < len(records["geo"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    stop.mkdir(parents=True)
+    (stop / "asked").touch()
+    job.join(60)
+    assert ended["streaming-pinterest-geo"]["committed"] == ends(records["geo"])
+    check(workspace, records)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "[STREAM_FAILED] Query [id = 1, runId = 2] terminated with exception: Python worker failed to connect "
+            "back. SQLSTATE: XXKST\n=== Streaming Query ===\nIdentifier: x",
+            "Python worker failed to connect back. SQLSTATE: XXKST",
+        ),
+        (
+            '[STREAM_FAILED] Query [id = 1] terminated with exception: An error. Traceback:\n  File "x", line 1\n'
+            "pinterest_lake.marks.RenumberedError: shard holds less\n SQLSTATE: 39000\n\n=== Streaming Query ===",
+            "pinterest_lake.marks.RenumberedError: shard holds less",
+        ),
+        ("boom", "boom"),
+    ],
+)
+def test_the_reason_of_a_failed_query_is_found(text: str, reason: str) -> None:
+    assert streaming._reason(text) == reason
+
+
+def test_a_stream_that_fails_is_named(workspace: Workspace, streams: Folders) -> None:
+    class Broken(Folders):
+        def read(self, spark: SparkSession, stream: str) -> DataFrame:
+            frame = super().read(spark, stream)
+            return frame.withColumn("data", F.raise_error(F.lit("no such shard")).cast("binary"))
+
+    streams.put(workspace.spark, "pin", some("pin", 0, 1))
+    with pytest.raises(StreamError, match=r"streaming-pinterest-pin: .*no such shard"):
+        run(workspace, Broken(streams.folder), "a")
+    run(workspace, streams, "a")
+    check(workspace, {"pin": some("pin", 0, 1)})
+
+
+@pytest.fixture(autouse=True)
+def no_stream_is_left(spark: SparkSession) -> Iterator[None]:
+    yield
+    for query in spark.streams.active:
+        query.stop()
