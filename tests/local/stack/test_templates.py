@@ -1,0 +1,67 @@
+"""The templates on the laptop's AWS: deployed, deployed again, and after the stand-in was killed."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from local.stack import prepare
+from local.stack.settings import DEFAULT_PORTS, Stack
+
+
+@pytest.fixture
+def stack_of(tmp_path, key):
+    """Make the stack whose AWS is this part."""
+
+    def make(part):
+        ports = DEFAULT_PORTS | {"aws": urlsplit(part.url).port}
+        credentials = {"aws_access_key_id": key.access_key, "aws_secret_access_key": key.secret_key}
+        return Stack(Path(tmp_path), ports, credentials, "0123456789abcdef")
+
+    return make
+
+
+def client(stack, service):
+    return prepare.aws_client(stack, service)
+
+
+def test_templates_are_deployed_and_then_left_alone(start_part, aws_config, stack_of):
+    stack = stack_of(start_part("local.aws", aws_config()))
+    prepare.deploy_templates(stack)
+    cloudformation = client(stack, "cloudformation")
+    made = {each["StackName"]: each["StackStatus"] for each in cloudformation.describe_stacks()["Stacks"]}
+    assert made == {f"pinterest-{part}": "CREATE_COMPLETE" for part in prepare.TEMPLATES}
+    assert stack.bucket in {each["Name"] for each in client(stack, "s3").list_buckets()["Buckets"]}
+    streams = [f"streaming-pinterest-{table}" for table in ("geo", "pin", "user")]
+    assert client(stack, "kinesis").list_streams()["StreamNames"] == streams
+    shards = client(stack, "kinesis").describe_stream_summary(StreamName=streams[0])
+    assert shards["StreamDescriptionSummary"]["OpenShardCount"] == 1
+    policy = client(stack, "s3").get_bucket_policy(Bucket=stack.bucket)["Policy"]
+    assert "aws:SecureTransport" in policy
+
+    before = {name: events(cloudformation, name) for name in made}
+    prepare.deploy_templates(stack)
+    assert {name: events(cloudformation, name) for name in made} == before
+
+
+def events(cloudformation, name):
+    return [each["EventId"] for each in cloudformation.describe_stack_events(StackName=name)["StackEvents"]]
+
+
+def test_what_outlives_a_kill_is_kept(start_part, aws_config, stack_of):
+    config = aws_config()
+    part = start_part("local.aws", config)
+    stack = stack_of(part)
+    prepare.deploy_templates(stack)
+    client(stack, "s3").put_object(Bucket=stack.bucket, Key="topics/x", Body=b"landed")
+    part.process.kill()
+    part.process.wait(30)
+
+    stack = stack_of(start_part("local.aws", config))
+    kinesis = client(stack, "kinesis")
+    kinesis.create_stream(StreamName="streaming-pinterest-pin", ShardCount=2)
+    kinesis.put_record(StreamName="streaming-pinterest-pin", Data=b"x", PartitionKey="1")
+    prepare.deploy_templates(stack)
+    assert client(stack, "s3").get_object(Bucket=stack.bucket, Key="topics/x")["Body"].read() == b"landed"
+    summary = kinesis.describe_stream_summary(StreamName="streaming-pinterest-pin")
+    assert summary["StreamDescriptionSummary"]["OpenShardCount"] == 2
