@@ -216,18 +216,24 @@ class KinesisReader(DataSourceStreamReader):
 
     def _with_new_shards(self, offset: Offset) -> Offset:
         """With shards that came by resharding, from their start, once their parents have been read to the end."""
-        found = dict(offset)
-        for stream in self._options.streams:
-            for shard in self._shards(stream):
-                key = _key(stream, shard["ShardId"])
-                parents = [shard.get("ParentShardId"), shard.get("AdjacentParentShardId")]
-                known = [
-                    found[_key(stream, parent)]
-                    for parent in parents
-                    if parent and _key(stream, parent) in found
-                ]
-                if key not in found and all(parent.get("closed") for parent in known):
-                    found[key] = {"trim_horizon": True}
+        shards = {
+            _key(stream, shard["ShardId"]): (stream, shard)
+            for stream in self._options.streams
+            for shard in self._shards(stream)
+        }
+        # A shard that is gone, by its age or with its stream, is forgotten; one that is open again is another one.
+        found = {
+            key: {"trim_horizon": True} if at.get("closed") and _is_open(shards[key][1]) else at
+            for key, at in offset.items()
+            if key in shards
+        }
+        for key, (stream, shard) in shards.items():
+            parents = [shard.get("ParentShardId"), shard.get("AdjacentParentShardId")]
+            known = [
+                found[_key(stream, parent)] for parent in parents if parent and _key(stream, parent) in found
+            ]
+            if key not in found and all(parent.get("closed") for parent in known):
+                found[key] = {"trim_horizon": True}
         return found
 
     def _newest(self) -> Offset:
@@ -277,6 +283,10 @@ class KinesisReader(DataSourceStreamReader):
             if reached == last:
                 return tuple(files)
         return ()
+
+
+def _is_open(shard: Mapping[str, Any]) -> bool:
+    return "EndingSequenceNumber" not in shard["SequenceNumberRange"]
 
 
 def _key(stream: str, shard: str) -> str:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from botocore.credentials import Credentials
 
-from local.databricks.kinesis_source import Options
+from local.databricks.kinesis_source import KinesisReader, Options
 from tests.local.databricks.conftest import Lab, Part
 
 STREAM = "lab-stream"
@@ -152,3 +153,63 @@ def test_keys_among_the_options_are_not_in_its_text() -> None:
     })
     assert options.credentials == {"aws_access_key_id": "AKIA", "aws_secret_access_key": "hidden-key"}
     assert "hidden-key" not in repr(options)
+
+
+class Query:
+    """What Spark does with the source, without Spark: batches from one offset to the next, over restarts."""
+
+    def __init__(self, url: str, key: Credentials) -> None:
+        self.options = Options.of({
+            "streamname": STREAM,
+            "region": "us-east-1",
+            "endpointurl": url,
+            "initialposition": "earliest",
+            "awsaccesskey": key.access_key,
+            "awssecretkey": key.secret_key,
+            "maxrecordsperfetch": "7",
+        })
+        self.reader = KinesisReader(self.options)
+        self.offset = self.reader.initialOffset()
+        self.read: list[str] = []
+
+    def restart(self) -> None:
+        """A new reader, that is asked for the batch that was last."""
+        self.reader.stop()
+        self.reader = KinesisReader(self.options)
+        self.reader.partitions(self.offset, self.offset)
+
+    def batch(self) -> None:
+        end = self.reader.latestOffset()
+        for partition in self.reader.partitions(self.offset, end):
+            for rows in self.reader.read(partition):
+                self.read += [data.decode() for data in rows.column("data").to_pylist()]
+        self.offset = end
+        self.reader.commit(end)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_shards_may_come_and_go(kinesis: Any, aws_part: Part, key: Credentials, restarted: bool) -> None:
+    """Streams are resharded, and made anew with shards under the ids of shards that were closed or are gone."""
+    sent = put(kinesis, range(20))
+    query = Query(aws_part.url, key)
+    query.batch()
+    steps: list[tuple[str, int]] = [
+        *[("scale", shards) for shards in (4, 2, 1)],
+        *[("make anew", shards) for shards in (1, 2, 3)],
+    ]
+    for step, shards in steps:
+        if restarted:
+            query.restart()
+        sent += put(kinesis, range(len(sent), len(sent) + 10))
+        if step == "scale":
+            kinesis.update_shard_count(
+                StreamName=STREAM, TargetShardCount=shards, ScalingType="UNIFORM_SCALING"
+            )
+        else:
+            query.batch()  # what is in a stream that is deleted is gone
+            kinesis.delete_stream(StreamName=STREAM)
+            kinesis.create_stream(StreamName=STREAM, ShardCount=shards)
+        sent += put(kinesis, range(len(sent), len(sent) + 10))
+        query.batch()
+        assert sorted(query.read) == sorted(sent), (step, shards)
+    query.reader.stop()
