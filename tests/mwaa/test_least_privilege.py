@@ -178,8 +178,11 @@ def test_the_dags_do_their_work_on_the_streams(airflow):
     kinesis, stream = KinesisHook(), f"streaming-{NAME}-pin"
     assert kinesis.describe_stream(stream)["OpenShardCount"] == 1
     assert not kinesis.create_stream(stream, 1)
-    (shard,) = kinesis.list_shards(stream)
+    assert not kinesis.update_shard_count(stream, 1)
     client = kinesis.get_conn()
+    client.update_shard_count(StreamName=stream, TargetShardCount=2, ScalingType="UNIFORM_SCALING")
+    client.update_shard_count(StreamName=stream, TargetShardCount=1, ScalingType="UNIFORM_SCALING")
+    shard = kinesis.list_shards(stream)[0]
     iterator = client.get_shard_iterator(
         StreamName=stream, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
     )
