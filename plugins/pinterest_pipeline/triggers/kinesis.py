@@ -209,7 +209,7 @@ class RunWatch:
     def __init__(self, hook: DatabricksHook | None, run_id: int | None) -> None:
         self.hook = hook
         self.run_id = run_id
-        self._committed: Committed = {}
+        self._committed: Committed | None = None
         self._attempt = 0
 
     async def look(self) -> RunSeen:

@@ -205,6 +205,12 @@ class TestCommitted:
             f"says is on its page, http://databricks/42, but behind: {STREAM}: 1 record(s)"
         )
 
+    async def test_attempts_from_before_the_wait_do_not_count(
+        self, s3: Any, kinesis: Any, bucket: str, stream: str, databricks: Any
+    ) -> None:
+        databricks.a_get_run.return_value = run("RUNNING", attempt=9)
+        assert not (await self.trigger(bucket, self.wanted(self.put(kinesis, 1))).look()).hopeless
+
     async def test_a_run_need_not_be_watched(
         self, s3: Any, kinesis: Any, bucket: str, stream: str, databricks: Any
     ) -> None:
