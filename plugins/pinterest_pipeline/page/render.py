@@ -52,6 +52,7 @@ def render_answers(published: Mapping[str, Any], notes: Iterable[str] = ()) -> s
         "<h2>Ledger</h2>",
         _ledger("This run", published["ledger"]["run"]),
         _ledger("All runs", published["ledger"]["total"]),
+        *_quality(published.get("quality", [])),
         "<h2>Answers</h2>",
         *(_answer(title, answers[name]) for name, title in TITLES.items()),
     ]
@@ -87,6 +88,23 @@ def _ledger(caption: str, tables: Mapping[str, Mapping[str, Any]]) -> str:
             "unparsable follower counts": counts.get("unparsable_follower_counts", "–"),
         })
     return _table(rows, caption)
+
+
+def _quality(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what the quality gate found; nothing for answers that passed none."""
+    if not results:
+        return []
+    rows = [
+        {
+            "expectation": result["expectation"].replace("_", " "),
+            "table": result["table"],
+            "found": "–" if result["observed"] is None else round(result["observed"], 4),
+            "at most": result["at_most"],
+            "why": result["detail"],
+        }
+        for result in results
+    ]
+    return ["<h2>Quality gate</h2>", _table(rows, "All were met, or nothing would be published")]
 
 
 def _answer(title: str, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -24,6 +24,16 @@ PUBLISHED: dict[str, Any] = {
     "run_id": "manual__<b>1</b>",
     "generated_at": "2026-01-01T00:00:00Z",
     "ledger": {"run": TABLES, "total": TABLES},
+    "quality": [
+        {
+            "expectation": "quarantined_share",
+            "table": "pin",
+            "observed": 0.098765,
+            "at_most": 0.1,
+            "detail": "<8> of 81",
+        },
+        {"expectation": "freshness", "table": "all", "observed": None, "at_most": 168.0, "detail": HOSTILE},
+    ],
     "answers": {
         "q1": [{"country": HOSTILE, "category": "art", "category_count": 2}],
         "q2_counts": [{"post_year": 2018, "category": "art", "category_count": 1}],
@@ -175,3 +185,14 @@ def test_the_requirements_that_the_page_looks_for_are_those_of_mwaa() -> None:
     assert [re.split("[=<>]", line)[0] for line in lines if not line.startswith("#")] == list(
         missing.REQUIREMENTS
     )
+
+
+def test_the_gate_is_shown_where_there_was_one() -> None:
+    rows = cells(page(lambda: PUBLISHED).get("/").text, "All were met")
+    assert rows == [
+        ["expectation", "table", "found", "at most", "why"],
+        ["quarantined share", "pin", "0.0988", "0.1", "<8> of 81"],
+        ["freshness", "all", "–", "168.0", HOSTILE],
+    ]
+    older = {name: value for name, value in PUBLISHED.items() if name != "quality"}
+    assert "Quality gate" not in page(lambda: older).get("/").text
