@@ -5,7 +5,7 @@ Every step compares before it acts, so that a run that was ended in the middle i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from mwaa import connections, workspace
 from mwaa.bucket import Changes, Objects, checksum, compare
 from mwaa.errors import DeployError
 from mwaa.settings import Settings
-from mwaa.stacks import Say, StackChange, Stacks
+from mwaa.stacks import HOLDS_DATA, LOSS, Say, StackChange, Stacks
 
 # What the environment takes by version: a new version is what makes MWAA rebuild its machines.
 VERSIONED = {
@@ -230,7 +230,7 @@ class Deployment:
             return False
         for line in shown.lines():
             self._say(line)
-        if self._ask("Do this? [y/N] ").strip().lower() not in {"y", "yes"}:
+        if not self._agreed(shown.lines(), "Do this?"):
             self.drop(shown)
             raise Stop("Nothing was changed.")
         self.drop(shown)
@@ -242,6 +242,13 @@ class Deployment:
         self._sync_dags()
         self._say("Deployed.")
         return True
+
+    def _agreed(self, lines: Iterable[str], question: str) -> bool:
+        """Ask; where data would be lost, a yes, or --yes, is not enough."""
+        if any(LOSS in line for line in lines):
+            question = f"Data would be lost. Type the deployment's name to go on ({self.settings.name}): "
+            return self._ask(question).strip() == self.settings.name
+        return self._ask(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
 
     def _check_environment(self) -> None:
         """Find out what is missing before anything is changed, not half-way through."""
@@ -269,7 +276,7 @@ class Deployment:
                 self._say(f"What came before changes more of {part}:")
                 for line in sorted(unexpected):
                     self._say(f"  {line}")
-                if self._ask("Do this too? [y/N] ").strip().lower() not in {"y", "yes"}:
+                if not self._agreed(unexpected, "Do this too?"):
                     self.stacks.drop(change)
                     raise Stop(f"Stopped before the stack {part}. Run this again to go on.")
             self._say(f"stack {part}: {change.action}")
@@ -352,17 +359,9 @@ class Deployment:
         self._say("Destroyed.")
 
     def _holds_data(self, parts: list[str]) -> Iterator[str]:
-        kinds = {
-            "AWS::S3::Bucket": "bucket",
-            "AWS::Kinesis::Stream": "stream",
-            "AWS::MSK::Cluster": "Kafka cluster, all topics",
-            "AWS::MSK::ServerlessCluster": "Kafka cluster, all topics",
-            "AWS::RDS::DBInstance": "database (a last snapshot is kept)",
-            "AWS::SecretsManager::Secret": "secret",
-        }
         for part in parts:
             for resource in self.stacks.resources(part):
-                kind = kinds.get(resource["ResourceType"])
+                kind = HOLDS_DATA.get(resource["ResourceType"])
                 if kind == "bucket":
                     kind += f" of {len(self._objects(resource['PhysicalResourceId']).keys(''))} objects"
                 if kind:

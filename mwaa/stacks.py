@@ -22,6 +22,17 @@ CAPABILITIES = ["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
 # A stack in one of these has never worked, and holds nothing that anybody uses.
 STILLBORN = {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "REVIEW_IN_PROGRESS"}
 GOOD = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"}
+# What holds data, and what a person calls it.
+HOLDS_DATA = {
+    "AWS::S3::Bucket": "bucket",
+    "AWS::Kinesis::Stream": "stream",
+    "AWS::MSK::Cluster": "Kafka cluster, all topics",
+    "AWS::MSK::ServerlessCluster": "Kafka cluster, all topics",
+    "AWS::RDS::DBInstance": "database (a last snapshot is kept)",
+    "AWS::SecretsManager::Secret": "secret",
+}
+NAMES = {"BucketName", "ClusterName", "DBInstanceIdentifier", "Name"}
+LOSS = "REPLACED: what it holds is lost"
 CONTINUE = "choose 'Continue update rollback' in the CloudFormation console, then run this again."
 LONGEST_PAUSE_SECONDS = 5
 
@@ -301,10 +312,13 @@ def _line(change: Mapping[str, Any]) -> str:
     names = sorted({str(each.get("Name") or each.get("Attribute")) for each in targets} - {"None"})
     if names:
         text += f"  ({', '.join(names)})"
-    if change["Action"] == "Modify" and change.get("Replacement") in {"True", "Conditional"}:
-        certain = change["Replacement"] == "True"
-        text += "  REPLACED: what it holds is lost" if certain else "  perhaps replaced"
-    return text
+    replacement = change.get("Replacement")
+    if change["Action"] != "Modify" or replacement not in {"True", "Conditional"}:
+        return text
+    # A thing of another name is another thing, even where CloudFormation only says that it may be.
+    if change["ResourceType"] in HOLDS_DATA and (replacement == "True" or NAMES.intersection(names)):
+        return f"{text}  {LOSS}"
+    return f"{text}  {'replaced' if replacement == 'True' else 'perhaps replaced'}"
 
 
 def _pauses() -> Iterator[None]:

@@ -157,6 +157,20 @@ def test_no_deletes_nothing(somebody, deployment, settings, client):
     assert everything(client, settings.name)["streams"]
 
 
+def test_what_would_lose_data_wants_the_name(somebody, deployment, settings, client):
+    few = replace(settings, parts=("streams",))
+    deployment(somebody(), few).deploy()
+    moved = replace(few, prefix=f"{settings.prefix}2")
+    hasty = somebody(answer="yes")
+    with pytest.raises(Stop, match="Nothing was changed"):
+        deployment(hasty, moved).deploy()
+    assert len([line for line in hasty.told if "REPLACED: what it holds is lost" in line]) == 3
+    assert hasty.asked == [f"Data would be lost. Type the deployment's name to go on ({few.name}): "]
+    assert deployment(somebody(answer=few.name), moved).deploy()
+    found = everything(client, settings.name)["streams"]
+    assert found == [f"streaming-{moved.prefix}-{table}" for table in ("geo", "pin", "user")]
+
+
 def test_a_missing_value_names_the_part_that_gives_it(somebody, deployment, settings):
     with pytest.raises(DeployError, match="needs DataBucket, which the part storage puts out"):
         deployment(somebody(), replace(settings, parts=("roles",))).deploy()
