@@ -115,7 +115,7 @@ def api_id(client, settings):
     return next(each["OutputValue"] for each in outputs if each["OutputKey"] == "ApiId")
 
 
-@pytest.mark.parametrize("after", ["uploaded", "stack api: create", "notebook"])
+@pytest.mark.parametrize("after", ["stack api: create", "notebook"])
 def test_a_killed_deployment_goes_on(somebody, after, command, deployment, settings, client):
     settings = replace(settings, name=f"kill{after[:4].strip()}", prefix=f"kill{after[:4].strip()}")
     text = (

@@ -17,11 +17,6 @@ WORKSPACE = 'name = "wrong"\nparts = ["storage", "databricks"]\n'
     ("settings", "arguments", "changes", "says"),
     [
         ('region = "us-east-9"\n', ["diff"], {}, "there is no AWS region 'us-east-9'"),
-        ('name = "Under_Score"\n', ["diff"], {}, "name is 'Under_Score'; wanted: 2 to 32 lower-case"),
-        ('nmae = "x"\n', ["diff"], {}, "there is no setting 'nmae'; there are name, region"),
-        ('parts = ["strams"]\n', ["diff"], {}, "'strams' is none of storage"),
-        ("name = \n", ["diff"], {}, "is not TOML"),
-        ("offline = 1\n", ["diff"], {}, "offline is 1; wanted: true or false"),
         (STREAMS, ["deploy"], {}, "There is nobody to ask: deploy with --yes"),
         (STREAMS, ["diff"], {"AWS_SECRET_ACCESS_KEY": "wrong"}, "AWS does not know these credentials"),
         (STREAMS, ["diff"], {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "AWS does not answer"),
@@ -44,6 +39,25 @@ def test_a_person_is_told_what_is_wrong(command, tmp_path, settings, arguments, 
     assert "Traceback" not in output
     for secret in ("a-secret/with+signs", "dapi-token-of-these-tests", "a-source-password"):
         assert secret not in output
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('name = "Under_Score"\n', "name is 'Under_Score'; wanted: 2 to 32 lower-case"),
+        ('nmae = "x"\n', "there is no setting 'nmae'; there are name, region"),
+        ('parts = ["strams"]\n', "'strams' is none of storage"),
+        ("name = \n", "is not TOML"),
+        ("offline = 1\n", "offline is 1; wanted: true or false"),
+        ("[parameters]\nKafkaMode = {}\n", "KafkaMode is {}; wanted: text, a number, true, false or a list"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named(tmp_path, text, says):
+    path = tmp_path / "mwaa.toml"
+    path.write_text(text)
+    with pytest.raises(SettingError) as caught:
+        Settings.read(path)
+    assert says in str(caught.value)
 
 
 def test_without_settings_the_first_step_is_named(tmp_path):
