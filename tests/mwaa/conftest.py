@@ -97,7 +97,7 @@ def workspace_url(tmp_path_factory: pytest.TempPathFactory, aws_url: str) -> Ite
         "s3_endpoint_url": aws_url,
         "region": REGION,
         "cluster_id": "none",
-        "driver_memory": "512m",
+        "driver_memory": "1k",  # no heap to start with: these tests run no notebook, and pay for no driver
     }
     python = str(ROOT / ".venv" / "databricks" / "bin" / "python")
     part = Part(python, "local.databricks", _config(folder / "config.json", config))

@@ -108,6 +108,33 @@ def test_a_changed_api_is_a_new_deployment_of_it(somebody, deployment, settings,
     assert client("apigateway").get_stage(**stage)["deploymentId"] != before
 
 
+def test_only_plugins_requirements_and_startup_rebuild_the_environment(
+    somebody, deployment, settings, built, tmp_path
+):
+    """The environment takes them by their objects' versions: what has none new is no change to it."""
+    few = replace(settings, parts=("storage",))
+    deployment(somebody(), few).deploy()
+    names = ("PluginsVersion", "RequirementsVersion", "StartupVersion")
+
+    def versions(files=built):
+        values = deployment(somebody(), few, files).values()
+        return [values[name] for name in names]
+
+    before = versions()
+    assert all(before) and len(set(before)) == 3
+    edited = shutil.copytree(built, tmp_path / "edited")
+    dag = edited / "dags" / "pinterest_daily_batch.py"
+    dag.write_text(dag.read_text() + "# edited\n")
+    deployment(somebody(), few, edited).deploy()
+    assert versions(edited) == before
+    (edited / "requirements.txt").write_text("PyMySQL\n")
+    assert versions(edited) == [before[0], "not-uploaded-yet", before[2]]
+    deployment(somebody(), few, edited).deploy()
+    after = versions(edited)
+    assert after[1] not in {before[1], "not-uploaded-yet"}
+    assert (after[0], after[2]) == (before[0], before[2])
+
+
 def api_id(client, settings):
     outputs = client("cloudformation").describe_stacks(StackName=settings.stack("api"))["Stacks"][0][
         "Outputs"
