@@ -15,7 +15,7 @@ The run page (link on the task) has the notebook's output and traceback.
 - `clean_pin`, `clean_geo`, `clean_user` (read, clean, merge: one row a post).
 - `queries` (answers the questions, writes `answers/runs/{run}.json`). `QualityError` is the quality gate: more is
   wrong with the clean tables than the parameters `max_…` allow. It names each expectation with what was found; the
-  table `quality` and the run's object hold all of them, and `make quarantine` shows what cannot be read. The answers
+  table `quality` and `answers/refused/` hold all of them, and `make quarantine` shows what cannot be read. The answers
   and their tables stay the last good ones. It is not tried again: mend the source or a rule (then run with
   `retry_quarantined`), or allow more with the parameter that the message names.
 - `publish` (copies that object to `answers/latest.json`): until it succeeds the previous answers stay in place.

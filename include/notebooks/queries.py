@@ -12,7 +12,7 @@
 
 import json
 
-from pinterest_lake import answers, expectations
+from pinterest_lake import answers, charts, expectations
 from pinterest_lake.lake import Lake, prepare
 
 lake = Lake.from_widgets(dbutils)
@@ -34,7 +34,9 @@ results = expectations.judge(facts, limits)
 print(*results, sep="\n")
 expectations.store(spark, lake, source, results)
 quality = expectations.published(results)
-dbutils.fs.put(target, answers.published(lake, counts, quality, None), True)
+if not all(result.passed for result in results):
+    refused = f"{lake.storage}/answers/refused/{lake.run_id}.json"
+    dbutils.fs.put(refused, answers.published(lake, counts, quality, None), True)
 expectations.check(results)
 
 # COMMAND ----------
@@ -48,6 +50,10 @@ print("changed: " + (", ".join(changed) or "nothing"))
 for answer in found.values():
     print(answer.table)
     display(answer.frame(spark))
+
+# COMMAND ----------
+
+displayHTML("".join(charts.bars(answer.table, answer.rows) for answer in found.values()))
 
 # COMMAND ----------
 

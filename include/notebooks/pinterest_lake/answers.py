@@ -158,7 +158,7 @@ def ledger(facts: dict[str, Facts]) -> dict[str, dict[str, Any]]:
 def published(
     lake: Lake, counts: dict[str, Any], quality: list[dict[str, Any]], answers: dict[str, Answer] | None
 ) -> str:
-    """The object of a run, as JSON; one that did not pass the gate has no answers."""
+    """The object of a run, as JSON; of one that did not pass the gate, without answers."""
     found: dict[str, Any] = {
         "run_id": lake.run_id,
         "generated_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),

@@ -108,7 +108,8 @@ class Intake:
     def held(self) -> DataFrame:
         """What is held of this table: its position, ``raw``, and ``_held_for``, why it is there."""
         kinds = {field.name: field.dataType for field in self.source.position}
-        rows = self.spark.table(self.lake.table(tables.QUARANTINE_TABLE)).where(F.col("table") == self.name)
+        mine = (F.col("table") == self.name) & (F.col("source") == self.lake.feed(self.table, self.source))
+        rows = self.spark.table(self.lake.table(tables.QUARANTINE_TABLE)).where(mine)
         return rows.select(
             F.col("shard").cast(kinds[self.source.shard]).alias(self.source.shard),
             F.col("position").cast(kinds[self.source.place]).alias(self.source.place),

@@ -67,7 +67,8 @@ def test_a_failed_gate_leaves_the_last_good_answers(workspace: Workspace) -> Non
         "quarantined_share of pin: 0.1984, at most 0.1 (25 of 126)"
     )
     assert {name: workspace.rows(table) for name, (table, _) in ANSWERS.items()} == before
-    told = json.loads((workspace.storage / "answers/runs/bad.json").read_text())
+    assert not (workspace.storage / "answers/runs/bad.json").exists()
+    told = json.loads((workspace.storage / "answers/refused/bad.json").read_text())
     assert "answers" not in told
     assert told["ledger"]["total"]["pin"]["quarantined"] == 25
     assert [each["expectation"] for each in told["quality"] if not each["passed"]] == ["quarantined_share"]
