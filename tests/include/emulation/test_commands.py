@@ -163,6 +163,8 @@ def test_control_c_reports_what_was_acknowledged(api: Api, synthetic_source: str
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # a shell that runs the tests in the background has them ignore Ctrl-C, and their children too
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
     def interrupt(request: int) -> None:
