@@ -302,8 +302,8 @@ def test_a_crash_anywhere_in_a_retry_changes_nothing(
 
 
 def test_a_reason_that_a_new_rule_changes(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RECORDS, "geo", replace(LENIENT, key="number"))
-    reader.put(0, [geo(), geo(latitude=91), b"bad"])
+    monkeypatch.setitem(RECORDS, "geo", replace(LENIENT, key="country"))
+    reader.put(0, [geo(country=None), geo(country=None, latitude=91), b"bad"])
     run, _ = reader.run()
     assert run.by_reason == {"no_ind": 2, "not_json": 1}
     monkeypatch.setitem(RECORDS, "geo", LENIENT)
