@@ -50,6 +50,7 @@ from pendulum import datetime
 from pinterest_pipeline.alarms import failed_run
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
+from pinterest_pipeline.emulating import checked, emulation_params, log_progress
 from pinterest_pipeline.operators.databricks import (
     DatabricksStartStreamOperator,
     DatabricksStopStreamOperator,
@@ -126,34 +127,7 @@ IS_STOPPED = (
         "execution_timeout": timedelta(hours=4),
     },
     params={
-        "posts": Param(
-            500,
-            type="integer",
-            minimum=0,
-            maximum=1_000_000,
-            title="Posts",
-            description_md="How many posts to draw; each is up to three records. 0 drains what others have put.",
-        ),
-        "seed": Param(
-            100,
-            type="integer",
-            title="Seed",
-            description_md="Starts the random generator: the same seed draws the same posts.",
-        ),
-        "order": Param(
-            "classic",
-            type="string",
-            enum=["classic", "sequential"],
-            title="Order",
-            description_md="`classic` draws at random, with replacement; `sequential` walks the tables once.",
-        ),
-        "rate": Param(
-            None,
-            type=["null", "number"],
-            exclusiveMinimum=0,
-            title="Posts a second",
-            description_md="Empty: as fast as the API takes them.",
-        ),
+        **emulation_params(fewest=0, note="0 drains what others have put."),
         "shards": Param(
             None,
             type=["null", "integer"],
@@ -247,7 +221,6 @@ def pinterest_kinesis_streams() -> None:
         from include.emulation.emulation import emulate as run_emulation
         from include.emulation.source import Source
         from pinterest_pipeline.config import source_url
-        from pinterest_pipeline.emulating import checked, log_progress
         from pinterest_pipeline.hooks.api_gateway import ApiGatewayHook
         from pinterest_pipeline.senders import StreamSender
 

@@ -29,12 +29,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Param, dag, get_current_context, task
+from airflow.sdk import dag, get_current_context, task
 from pendulum import datetime
 
 from pinterest_pipeline.alarms import failed_run
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
+from pinterest_pipeline.emulating import checked, emulation_params, log_progress
 from pinterest_pipeline.operators.kafka import KafkaCreateTopicsOperator
 from pinterest_pipeline.sensors.msk_connect import MskConnectConnectorStateSensor
 from pinterest_pipeline.sensors.s3_sink import S3SinkLandedSensor
@@ -60,36 +61,7 @@ ASSETS = Assets.of(SETTINGS)
         "retry_delay": timedelta(seconds=30),
         "execution_timeout": timedelta(hours=4),
     },
-    params={
-        "posts": Param(
-            500,
-            type="integer",
-            minimum=1,
-            maximum=1_000_000,
-            title="Posts",
-            description_md="How many posts to draw; each is up to three records.",
-        ),
-        "seed": Param(
-            100,
-            type="integer",
-            title="Seed",
-            description_md="Starts the random generator: the same seed draws the same posts.",
-        ),
-        "order": Param(
-            "classic",
-            type="string",
-            enum=["classic", "sequential"],
-            title="Order",
-            description_md="`classic` draws at random, with replacement; `sequential` walks the tables once.",
-        ),
-        "rate": Param(
-            None,
-            type=["null", "number"],
-            exclusiveMinimum=0,
-            title="Posts a second",
-            description_md="Empty: as fast as the API takes them.",
-        ),
-    },
+    params=emulation_params(fewest=1),
 )
 def pinterest_msk_ingestion() -> None:
     create_topics = KafkaCreateTopicsOperator(
@@ -114,7 +86,6 @@ def pinterest_msk_ingestion() -> None:
         from include.emulation.emulation import emulate as run_emulation
         from include.emulation.source import Source
         from pinterest_pipeline.config import source_url
-        from pinterest_pipeline.emulating import checked, log_progress
         from pinterest_pipeline.hooks.api_gateway import ApiGatewayHook
         from pinterest_pipeline.senders import TopicSender
 

@@ -7,11 +7,47 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from airflow.sdk import Param
+
 from pinterest_pipeline.exceptions import RecordsFailed
 
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 10
+
+
+def emulation_params(*, fewest: int, note: str = "") -> dict[str, Param]:
+    """Return the parameters of a DAG that emulates at least ``fewest`` posts; ``note`` is told of ``posts``."""
+    return {
+        "posts": Param(
+            500,
+            type="integer",
+            minimum=fewest,
+            maximum=1_000_000,
+            title="Posts",
+            description_md=f"How many posts to draw; each is up to three records. {note}".rstrip(),
+        ),
+        "seed": Param(
+            100,
+            type="integer",
+            title="Seed",
+            description_md="Starts the random generator: the same seed draws the same posts.",
+        ),
+        "order": Param(
+            "classic",
+            type="string",
+            enum=["classic", "sequential"],
+            title="Order",
+            description_md="`classic` draws at random, with replacement; `sequential` walks the tables once.",
+        ),
+        "rate": Param(
+            None,
+            type=["null", "number"],
+            exclusiveMinimum=0,
+            title="Posts a second",
+            description_md="Empty: as fast as the API takes them.",
+        ),
+    }
 
 
 def log_progress() -> Callable[[Any], None]:
