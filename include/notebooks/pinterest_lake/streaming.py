@@ -146,31 +146,39 @@ class TableStream:
         self._batches: deque[dict[str, Any]] = deque(maxlen=_BATCHES_TOLD)
         self._tell()
 
-    def take_in(self, frame: DataFrame, batch: int) -> None:
-        """Takes one micro-batch in. ``frame`` has the columns of Databricks' kinesis source."""
+    def records(self, frame: DataFrame) -> DataFrame:
+        """Reads records strictly. ``frame`` has the columns of Databricks' kinesis source.
+
+        It belongs into the query, not into each of its micro-batches: making the plan takes a second.
+        """
+        lines = frame.select(
+            F.col("shardId").alias("_shard"),
+            F.col("sequenceNumber").alias("_sequence_number"),
+            F.unix_millis("approximateArrivalTimestamp").alias("_arrived"),
+            F.length("data").alias("_size"),
+            F.col("data").alias("raw"),
+        )
+        return self._intake(frame.sparkSession).records(lines)
+
+    def take_in(self, records: DataFrame, batch: int) -> None:
+        """Takes one micro-batch of ``records`` in."""
         del batch  # belongs to one checkpoint; what is new is decided by the records
         with self._lock:
             if self._stopping:
                 raise StopRequested(self.stream)
             began = time.monotonic()
-            intake = StreamIntake(frame.sparkSession, self._lake, self.table, STREAMS)
-            lines = frame.select(
-                F.col("shardId").alias("_shard"),
-                F.col("sequenceNumber").alias("_sequence_number"),
-                F.unix_millis("approximateArrivalTimestamp").alias("_arrived"),
-                F.length("data").alias("_size"),
-                F.col("data").alias("raw"),
-            )
-            new = lines.where(is_after(self._written) | came_later(self._arrived))
-            with kept(intake.records(new)) as records:
-                facts = _facts(records, self.table)
+            with kept(records.where(is_after(self._written) | came_later(self._arrived))) as new:
+                facts = _facts(new, self.table)
                 if not facts.number:
                     return
                 facts.check(self._written)
-                self._take_in(intake, records, facts)
+                self._take_in(self._intake(records.sparkSession), new, facts)
             self._note(facts, time.monotonic() - began)
             self._tell()
             self._committed()
+
+    def _intake(self, spark: SparkSession) -> StreamIntake:
+        return StreamIntake(spark, self._lake, self.table, STREAMS)
 
     def stop(self) -> None:
         """Lets a micro-batch that is being taken in end, and takes no other."""
@@ -321,8 +329,8 @@ class StreamJob:
         """
         arguments = trigger_of(trigger)
         queries = [
-            kinesis
-            .read(self._spark, stream.stream)
+            stream
+            .records(kinesis.read(self._spark, stream.stream))
             .writeStream.queryName(stream.stream)
             .foreachBatch(stream.take_in)
             .option("checkpointLocation", f"{checkpoint_dir.rstrip('/')}/{stream.stream}")

@@ -179,7 +179,8 @@ class Query:
         batches = [batch for part in parts for batch in self.source.read(part)]
         rows = pa.Table.from_batches(batches)
         frame = self.table.workspace.spark.createDataFrame(rows)
-        self.table.stream.take_in(frame, 0)
+        stream = self.table.stream
+        stream.take_in(stream.records(frame), 0)
         self.source.commit(end)
         self.offset = end
         return [

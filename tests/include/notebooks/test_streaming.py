@@ -96,7 +96,7 @@ class Reader:
 
     def take(self, records: Records) -> None:
         frame = self.workspace.spark.createDataFrame(rows_of(records), SOURCE)
-        self.stream.take_in(frame, 0)
+        self.stream.take_in(self.stream.records(frame), 0)
 
     def table(self, name: str) -> Any:
         return self.workspace.spark.table(self.workspace.lake().table(name))
@@ -229,7 +229,7 @@ def test_a_stream_that_was_made_anew_with_smaller_numbers_is_refused(reader: Rea
     again = {(FIRST - 100, "shardId-000000000000"): geo(ind=1)}
     late = reader.workspace.spark.createDataFrame(rows_of(again, ARRIVED + dt.timedelta(hours=1)), SOURCE)
     with pytest.raises(RenumberedError, match="the stream was deleted and made anew"):
-        reader.stream.take_in(late, 0)
+        reader.stream.take_in(reader.stream.records(late), 0)
     reader.check()
 
 
