@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -15,6 +17,8 @@ from mwaa.errors import PackageError
 ROOT = Path(__file__).resolve().parents[1]
 # The first moment that a zip entry can have: the time of a build is not part of what was built.
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+# The one jar of the sink that is built here; all others come from a repository, always the same.
+OUR_JAR = re.compile(r"s3-sink-[0-9.]+\.jar")
 # Where MWAA unpacks plugins.zip.
 MWAA_PLUGINS = "/usr/local/airflow/plugins"
 
@@ -104,7 +108,21 @@ def _zip(target: Path, folders: dict[str, Path]) -> None:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for inside, source in folders.items():
             for path in _files(source):
-                entry = zipfile.ZipInfo(f"{inside}{path.relative_to(source).as_posix()}", ZIP_EPOCH)
-                entry.external_attr = 0o644 << 16
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                archive.writestr(entry, path.read_bytes())
+                content = _repacked(path) if OUR_JAR.fullmatch(path.name) else path.read_bytes()
+                archive.writestr(_entry(f"{inside}{path.relative_to(source).as_posix()}"), content)
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, ZIP_EPOCH)
+    entry.external_attr = 0o644 << 16
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    return entry
+
+
+def _repacked(jar: Path) -> bytes:
+    """Return a jar without the modes of files, which Maven writes into it: they are the umask's of whoever built it."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(jar) as source, zipfile.ZipFile(content, "w", compresslevel=9) as target:
+        for name in source.namelist():
+            target.writestr(_entry(name), source.read(name))
+    return content.getvalue()

@@ -1,5 +1,6 @@
 """The artefacts: what is in them, and that building twice gives the same bytes."""
 
+import io
 import zipfile
 from pathlib import Path
 
@@ -24,6 +25,30 @@ def built(tmp_path, monkeypatch):
 
 def test_the_same_input_gives_the_same_bytes(built, tmp_path):
     assert package.build(tmp_path / "again") == built[0]
+
+
+def test_the_sink_is_the_same_under_another_umask(built, tmp_path):
+    """Maven writes the modes of its files into the jar that it makes."""
+    jars = package.ROOT / ".jars" / "connect-plugins" / "s3_sink"
+
+    def jar(name, mode):
+        with zipfile.ZipFile(jars / name, "w") as archive:
+            for entry, content in (("pinterest/", b""), ("pinterest/Sink.class", b"class")):
+                info = zipfile.ZipInfo(entry, (2026, 1, 1, 0, 0, 0))
+                info.external_attr = mode << 16
+                archive.writestr(info, content)
+
+    def sink(mode):
+        jar("s3-sink-0.1.0.jar", mode)
+        return package.build(tmp_path / "sink")["s3_sink.zip"]
+
+    jar("of-others-1.0.jar", 0o640)
+    assert sink(0o644) == sink(0o600)
+    with zipfile.ZipFile(tmp_path / "sink" / "s3_sink.zip") as archive:
+        assert archive.read("s3_sink/of-others-1.0.jar") == (jars / "of-others-1.0.jar").read_bytes()
+        with zipfile.ZipFile(io.BytesIO(archive.read("s3_sink/s3-sink-0.1.0.jar"))) as ours:
+            assert ours.namelist() == ["pinterest/", "pinterest/Sink.class"]
+            assert ours.read("pinterest/Sink.class") == b"class"
 
 
 def test_the_dags_prefix_is_laid_out_as_mwaa_reads_it(built):
