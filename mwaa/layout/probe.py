@@ -38,8 +38,10 @@ def plugins() -> list[str]:
         and not name.startswith(PLUGIN)
     )
     if strangers:
+        ignores = (folder / ".airflowignore").is_file()
+        cause = "its .airflowignore does not name them" if ignores else "it lacks .airflowignore"
         wrong.append(
-            f"plugins.zip: Airflow runs {', '.join(strangers)} as plug-ins: is .airflowignore in it?"
+            f"plugins.zip: Airflow runs {len(strangers)} modules as plug-ins, {strangers[0]} the first: {cause}"
         )
     return wrong
 

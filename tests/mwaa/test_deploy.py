@@ -261,6 +261,29 @@ def test_the_secrets_are_in_their_places_and_nowhere_else(command, environment, 
     assert command(text, "destroy", "--confirm", settings.name).wait() == 0
 
 
+def test_the_role_of_unity_catalog_assumes_itself(somebody, deployment, settings, client):
+    """Unity Catalog refuses a role that does not; without Unity Catalog nobody needs it."""
+    role = f"{settings.name}-databricks"
+    few = replace(settings, parts=("storage", "databricks"))
+    deployment(somebody(), few).deploy()
+    iam = client("iam")
+    assert iam.list_role_policies(RoleName=role)["PolicyNames"] == ["read-clean-answer"]
+    unity = {
+        "UnityCatalogPrincipal": "arn:aws:iam::414351767826:role/unity",
+        "UnityCatalogExternalId": "an-external-id",
+    }
+    deployment(somebody(), replace(few, parameters=unity)).deploy()
+    found = iam.get_role(RoleName=role)["Role"]
+    trusted, itself = found["AssumeRolePolicyDocument"]["Statement"][1:]
+    assert trusted["Principal"] == {"AWS": unity["UnityCatalogPrincipal"]}
+    assert trusted["Condition"] == {"StringEquals": {"sts:ExternalId": "an-external-id"}}
+    assert itself["Principal"] == {"AWS": "arn:aws:iam::000000000000:root"}
+    assert itself["Condition"] == {"ArnEquals": {"aws:PrincipalArn": found["Arn"]}}
+    (statement,) = iam.get_role_policy(RoleName=role, PolicyName="assume-itself")["PolicyDocument"]["Statement"]
+    assert statement == {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": found["Arn"]}
+    deployment(somebody(answer=few.name), few).destroy()
+
+
 def test_status_says_what_is_missing(command, settings):
     text = f'name = "{settings.name}"\nparts = ["streams"]\n'
     process = command(text, "status")

@@ -87,6 +87,28 @@ def test_the_connector_is_the_laptops_with_cloudformations_placeholders(built):
     assert not re.search(r"\$\{[a-z]", json.dumps(theirs))
 
 
+def test_the_smallest_environment_has_one_of_each():
+    """mw1.micro takes one scheduler and one worker, and nothing else."""
+    properties = template_of("environment")["Resources"]["Environment"]["Properties"]
+    text = (TEMPLATES / "environment.yaml").read_text()
+    assert "  OneContainer: !Equals [!Ref EnvironmentClass, mw1.micro]\n" in text
+    for name in ("MinWorkers", "MaxWorkers", "Schedulers"):
+        assert name in properties
+        assert re.search(rf"^      {name}: !If \[OneContainer, 1, ", text, re.M), name
+
+
+def test_api_gateway_may_assume_its_role_as_it_asks():
+    """It sends no aws:SourceAccount for an integration's role, so that a condition on it would refuse every call."""
+    (statement,) = template_of("roles")["Resources"]["KinesisApiRole"]["Properties"]["AssumeRolePolicyDocument"][
+        "Statement"
+    ]
+    assert statement == {
+        "Effect": "Allow",
+        "Principal": {"Service": "apigateway.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+    }
+
+
 def test_the_environment_passes_settings_that_the_dags_know():
     from pinterest_pipeline.config import Settings as DagSettings
 
