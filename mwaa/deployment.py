@@ -230,10 +230,12 @@ class Deployment:
             return False
         for line in shown.lines():
             self._say(line)
-        if not self._agreed(shown.lines(), "Do this?"):
+        try:
+            agreed = self._agreed(shown.lines(), "Do this?")
+        finally:
             self.drop(shown)
+        if not agreed:
             raise Stop("Nothing was changed.")
-        self.drop(shown)
         if bucket := self.settings.given.get("MwaaBucket"):
             self._put_missing([key for key in self._files() if not key.startswith("dags/")], bucket)
         for part in self.settings.parts:
@@ -272,7 +274,7 @@ class Deployment:
         change = self.stacks.plan(part, values)
         if change.action != "none":
             unexpected = set(change.lines) - set(shown.lines)
-            if unexpected and shown.action != "create":
+            if unexpected and shown.action not in {"create", "renew"}:
                 self._say(f"What came before changes more of {part}:")
                 for line in sorted(unexpected):
                     self._say(f"  {line}")

@@ -31,10 +31,13 @@ HOLDS_DATA = {
     "AWS::RDS::DBInstance": "database (a last snapshot is kept)",
     "AWS::SecretsManager::Secret": "secret",
 }
+# What goes by a name that is taken until it is gone. CloudFormation makes a replacement first, and so cannot replace it.
+ONE_OF_A_NAME = {"AWS::KafkaConnect::Connector"}
 NAMES = {"BucketName", "ClusterName", "DBInstanceIdentifier", "Name"}
 LOSS = "REPLACED: what it holds is lost"
 CONTINUE = "choose 'Continue update rollback' in the CloudFormation console, then run this again."
 LONGEST_PAUSE_SECONDS = 5
+SLOWEST_NEWS_SECONDS = 30
 
 Say = Callable[[str], None]
 
@@ -51,7 +54,7 @@ class StackChange:
     """What would happen to one stack.
 
     :param part: which template.
-    :param action: ``create``, ``update`` or ``none``.
+    :param action: ``create``, ``update``, ``renew`` (remove and create again) or ``none``.
     :param lines: one a resource, as a person reads it.
     :param change_set: of an update: its ARN.
     """
@@ -120,13 +123,13 @@ class Stacks:
         if change.action == "none":
             return
         change_set = change.change_set
-        if change.action == "create":
-            if self.status(part) in STILLBORN:
-                self.delete(part)
+        if change.action == "renew" or self.status(part) in STILLBORN:
+            self.delete(part)
+        if change.action in {"create", "renew"}:
             change_set = self._make_change_set(part, values, "CREATE")[0]
         since = self._newest_event(part)
         self._client.execute_change_set(ChangeSetName=change_set)
-        status = self._wait(part, since)
+        status = self._wait(part, since, begun=True)
         if status not in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
             raise StackError(f"Stack {stack} is in {status}: {self._reason(part)}")
 
@@ -143,8 +146,9 @@ class Stacks:
         stack = self._describe(part)
         if stack is None:
             return False
+        since = self._newest_event(part)
         self._client.delete_stack(StackName=self._name(part))
-        status = self._wait(part, None, stack["StackId"])
+        status = self._wait(part, since, stack["StackId"], begun=True)
         if status not in {None, "DELETE_COMPLETE"}:
             raise StackError(f"Stack {self._name(part)} is in {status}: {self._reason(part)} Run this again.")
         return True
@@ -154,8 +158,12 @@ class Stacks:
         if described["Status"] == "FAILED":
             self._client.delete_change_set(ChangeSetName=name)
             return StackChange(part, "none")
-        lines = tuple(_line(each["ResourceChange"]) for each in described.get("Changes", []))
-        return StackChange(part, "update", lines or ("~ tags or outputs only",), name)
+        changes = [each["ResourceChange"] for each in described.get("Changes", [])]
+        lines = tuple(_line(each) for each in changes) or ("~ tags or outputs only",)
+        if any(each["ResourceType"] in ONE_OF_A_NAME and _replaces(each) for each in changes):
+            note = f"! {self._name(part)} is removed and made anew: its name is taken until it is gone"
+            return StackChange(part, "renew", (note, *lines), name)
+        return StackChange(part, "update", lines, name)
 
     def _make_change_set(
         self, part: str, values: Mapping[str, str], kind: str
@@ -195,15 +203,22 @@ class Stacks:
             return self._wait(part, self._newest_event(part))
         return status
 
-    def _wait(self, part: str, since: str | None, stack_id: str = "") -> str | None:
-        """Tell the events until nothing is in progress; return the status, None for a stack that is gone."""
-        told = since
+    def _wait(
+        self, part: str, since: str | None, stack_id: str = "", *, begun: bool = False
+    ) -> str | None:
+        """Tell the events until nothing is in progress; return the status, None for a stack that is gone.
+
+        :param begun: something was just begun, of which the first answers may know nothing yet: a status counts once
+            there is an event that is newer than ``since``, or a while has passed.
+        """
+        told, end = since, time.monotonic() + SLOWEST_NEWS_SECONDS
         for _ in _pauses():
             stack = self._describe(part, stack_id)
             if stack is None:
                 return None
             told = self._tell_events(stack["StackId"], told)
-            if not stack["StackStatus"].endswith("_IN_PROGRESS"):
+            heard = told != since or not begun or time.monotonic() > end
+            if heard and not stack["StackStatus"].endswith("_IN_PROGRESS"):
                 return str(stack["StackStatus"])
         raise AssertionError("pauses never end")
 
@@ -313,12 +328,17 @@ def _line(change: Mapping[str, Any]) -> str:
     if names:
         text += f"  ({', '.join(names)})"
     replacement = change.get("Replacement")
-    if change["Action"] != "Modify" or replacement not in {"True", "Conditional"}:
+    if not _replaces(change):
         return text
     # A thing of another name is another thing, even where CloudFormation only says that it may be.
     if change["ResourceType"] in HOLDS_DATA and (replacement == "True" or NAMES.intersection(names)):
         return f"{text}  {LOSS}"
     return f"{text}  {'replaced' if replacement == 'True' else 'perhaps replaced'}"
+
+
+def _replaces(change: Mapping[str, Any]) -> bool:
+    """Whether a change makes another thing of it, or may."""
+    return change["Action"] == "Modify" and change.get("Replacement") in {"True", "Conditional"}
 
 
 def _pauses() -> Iterator[None]:

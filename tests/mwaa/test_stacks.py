@@ -1,0 +1,129 @@
+"""CloudFormation's ways that the stand-in does not have, by a client that has them."""
+
+import itertools
+
+import pytest
+
+from mwaa import stacks
+from mwaa.settings import Settings
+from mwaa.stacks import Stacks, parameters_of, template_of
+
+VALUES = {
+    "Name": "n",
+    "Prefix": "n",
+    "DataBucket": "data",
+    "MwaaBucket": "mwaa",
+    "S3SinkKey": "artefacts/s3_sink-0123.zip",
+    "ConnectorLocation": "s3://mwaa/templates/connector-0123.json",
+    "ConnectRoleArn": "arn:aws:iam::000000000000:role/n-connect",
+    "KafkaBootstrap": "b-1:9098",
+    "PrivateSubnetIds": "subnet-1",
+    "ConnectSecurityGroupId": "sg-1",
+}
+
+
+class CloudFormation:
+    """A stack whose status and events come late, as they may on AWS.
+
+    :param changes: the resource changes that a change set has.
+    """
+
+    def __init__(self, changes, late=2):
+        self.calls = []
+        self._changes = changes
+        self._late = late
+        self._status, self._events = "CREATE_COMPLETE", ["first"]
+        self._coming = []
+
+    def create_change_set(self, ChangeSetType, **_):
+        self.calls.append(f"change set {ChangeSetType}")
+        if ChangeSetType == "CREATE":
+            self._status = "REVIEW_IN_PROGRESS"
+        return {"Id": "a-change-set"}
+
+    def describe_change_set(self, **_):
+        return {"Status": "CREATE_COMPLETE", "Changes": [{"ResourceChange": each} for each in self._changes]}
+
+    def execute_change_set(self, **_):
+        self.calls.append("execute")
+        verb = "CREATE" if self._status == "REVIEW_IN_PROGRESS" else "UPDATE"
+        self._begin(f"{verb}_IN_PROGRESS", f"{verb}_COMPLETE")
+
+    def delete_change_set(self, **_):
+        self.calls.append("drop")
+
+    def delete_stack(self, **_):
+        self.calls.append("delete")
+        self._begin("DELETE_IN_PROGRESS", "DELETE_COMPLETE")
+
+    def describe_stacks(self, **_):
+        if self._coming and (news := next(self._coming, None)):
+            self._status = news
+            self._events.insert(0, f"{len(self._events)}")
+        return {"Stacks": [{"StackStatus": self._status, "StackId": "id"}]}
+
+    def describe_stack_events(self, **_):
+        return {
+            "StackEvents": [
+                {"EventId": each, "ResourceStatus": "UPDATE_IN_PROGRESS", "LogicalResourceId": "X"}
+                for each in self._events
+            ]
+        }
+
+    def _begin(self, *statuses):
+        self._coming = itertools.chain([None] * self._late, statuses)
+
+
+def connector(replacement, name):
+    return {
+        "Action": "Modify",
+        "LogicalResourceId": "Connector",
+        "ResourceType": "AWS::KafkaConnect::Connector",
+        "Replacement": replacement,
+        "Details": [{"Target": {"Attribute": "Properties", "Name": name}}],
+    }
+
+
+def made(client):
+    return Stacks(client, Settings(name="nn").stack, lambda line: None)
+
+
+def test_the_values_of_these_tests_are_those_of_the_template():
+    assert set(VALUES) <= set(template_of("connect")["Parameters"])
+    parameters_of("connect", VALUES)
+
+
+@pytest.mark.parametrize("replacement", ["True", "Conditional"])
+def test_a_connector_is_removed_before_it_is_made_anew(replacement):
+    """CloudFormation would make the new one first, under a name that is taken."""
+    client = CloudFormation([connector(replacement, "Plugins")])
+    change = made(client).plan("connect", VALUES)
+    assert change.action == "renew"
+    assert change.lines[0] == "! nn-connect is removed and made anew: its name is taken until it is gone"
+    made(client).drop(change)
+    made(client).apply(change, VALUES)
+    assert client.calls == ["change set UPDATE", "drop", "delete", "change set CREATE", "execute"]
+
+
+def test_a_connector_that_can_be_changed_is_changed():
+    client = CloudFormation([connector("False", "ConnectorConfiguration")])
+    change = made(client).plan("connect", VALUES)
+    assert change.action == "update"
+    made(client).apply(change, VALUES)
+    assert client.calls == ["change set UPDATE", "execute"]
+
+
+def test_a_status_from_before_is_not_taken_for_the_outcome():
+    client = CloudFormation([], late=3)
+    change = made(client).plan("connect", VALUES)
+    made(client).apply(change, VALUES)
+    assert client._status == "UPDATE_COMPLETE"
+    assert made(client).delete("connect")
+    assert client._status == "DELETE_COMPLETE"
+
+
+def test_a_stack_without_news_is_not_waited_for_without_end(monkeypatch):
+    monkeypatch.setattr(stacks, "SLOWEST_NEWS_SECONDS", 0.1)
+    client = CloudFormation([], late=0)
+    client._begin = lambda *statuses: setattr(client, "_status", "UPDATE_COMPLETE")
+    made(client).apply(made(client).plan("connect", VALUES), VALUES)
