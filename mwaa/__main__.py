@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from mwaa import environment, package, proof, status
 from mwaa.deployment import Deployment
 from mwaa.errors import DeployError, SettingError, spoken
 from mwaa.settings import Settings
+from mwaa.stacks import check_names
 
 BUILT = package.ROOT / "build" / "mwaa"
 WORK = package.ROOT / "build" / "mwaa-work"
@@ -60,7 +62,8 @@ def diff(arguments: argparse.Namespace) -> int:
 def deploy(arguments: argparse.Namespace) -> int:
     deployment = _deployment(arguments)
     if not proof.is_proved(arguments.built or BUILT):
-        raise DeployError("What would be deployed has not been proved in MWAA's layout. Run: make package")
+        command = "python -m mwaa package --offline" if deployment.settings.offline else "make package"
+        raise DeployError(f"What would be deployed has not been proved in MWAA's layout. Run: {command}")
     with spoken():
         deployment.deploy()
     return 0
@@ -81,6 +84,8 @@ def destroy(arguments: argparse.Namespace) -> int:
 
 def _deployment(arguments: argparse.Namespace) -> Deployment:
     settings = Settings.read(arguments.file)
+    check_names(settings)
+    clients = _clients(settings)
     built = arguments.built
     if built is None:
         _build(settings.offline)
@@ -88,7 +93,7 @@ def _deployment(arguments: argparse.Namespace) -> Deployment:
         raise SettingError(
             f"{built} holds no artefacts: --built names a folder that the command package has made."
         )
-    return Deployment(settings, _clients(settings), os.environ, built or BUILT, say, _asker(arguments))
+    return Deployment(settings, clients, os.environ, built or BUILT, say, _asker(arguments))
 
 
 def _clients(settings: Settings) -> Callable[[str], Any]:
@@ -101,7 +106,10 @@ def _clients(settings: Settings) -> Callable[[str], Any]:
             for region in session.get_available_regions("cloudformation", partition)
         }
     if settings.region not in known:
-        raise SettingError(f"mwaa.toml: there is no AWS region {settings.region!r}.")
+        near = difflib.get_close_matches(settings.region, sorted(known), 3, 0)
+        raise SettingError(
+            f"mwaa.toml: there is no AWS region {settings.region!r}. Nearest: {', '.join(near)}."
+        )
     return lambda service: session.client(service)  # type: ignore[call-overload]
 
 
@@ -112,7 +120,11 @@ def _asker(arguments: argparse.Namespace) -> Callable[[str], str]:
             return answer
         if not sys.stdin.isatty():
             raise DeployError("There is nobody to ask: deploy with --yes, or destroy with --confirm NAME.")
-        return input(question)
+        try:
+            return input(question)
+        except EOFError:
+            say("")
+            return ""  # Ctrl-D is a no
 
     return ask
 

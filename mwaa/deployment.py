@@ -31,6 +31,7 @@ BY_CHECKSUM = {
     "connector.json": ("templates/connector-{}.json", "ConnectorKey"),
 }
 NOT_YET = "not-uploaded-yet"
+ENVIRONMENT_LOGS = ("DAGProcessing", "Scheduler", "Task", "WebServer", "Worker")
 
 
 class Stop(DeployError):
@@ -358,6 +359,9 @@ class Deployment:
                     self._say(f"  emptied          {bucket} ({self._objects(bucket).empty()} versions)")
             self._say(f"stack {part}: delete")
             self.stacks.delete(part)
+        for group in self._environment_logs():
+            self._client("logs").delete_log_group(logGroupName=group)
+            self._say(f"  removed          log group {group}")
         self._say("Destroyed.")
 
     def _holds_data(self, parts: list[str]) -> Iterator[str]:
@@ -368,6 +372,18 @@ class Deployment:
                     kind += f" of {len(self._objects(resource['PhysicalResourceId']).keys(''))} objects"
                 if kind:
                     yield f"{kind}: {resource['PhysicalResourceId']}"
+        for group in self._environment_logs():
+            yield f"log group: {group}"
+
+    def _environment_logs(self) -> list[str]:
+        """Log groups of the environment: MWAA makes them itself, and leaves them behind when it is deleted."""
+        prefix = f"airflow-{self.settings.name}-"
+        pages = self._client("logs").get_paginator("describe_log_groups").paginate(logGroupNamePrefix=prefix)
+        # By their exact names: what begins so may be another environment's.
+        ours = {f"{prefix}{name}" for name in ENVIRONMENT_LOGS}
+        return [
+            each["logGroupName"] for page in pages for each in page["logGroups"] if each["logGroupName"] in ours
+        ]
 
     def _buckets(self) -> list[str]:
         resources = self.stacks.resources("storage")

@@ -55,14 +55,14 @@ def spoken() -> Iterator[None]:
         yield
     except (NoCredentialsError, PartialCredentialsError, ProfileNotFound) as error:
         raise DeployError(
-            f"No AWS credentials: {error} Sign in (aws sso login, aws configure) or set AWS_PROFILE, then run "
+            f"No AWS credentials: {_sentence(error)} Sign in (aws sso login, aws configure) or set AWS_PROFILE, then run "
             "this again."
         ) from None
     except NoRegionError:
         raise DeployError('No AWS region. Name it in mwaa.toml: region = "us-east-1"') from None
     except EndpointConnectionError as error:
         raise DeployError(
-            f"AWS does not answer: {error} Check the region in mwaa.toml (is it written right, and is the service "
+            f"AWS does not answer: {_sentence(error)} Check the region in mwaa.toml (is it written right, and is the service "
             "there?), the network, and AWS_ENDPOINT_URL if it is set."
         ) from None
     except ClientError as error:
@@ -77,12 +77,16 @@ def explain(error: ClientError) -> str:
     if code in EXPIRED:
         return f"The AWS credentials have expired ({code}). Sign in, then run this again; it goes on where it was."
     if code in UNKNOWN_KEY:
-        return f"AWS does not know these credentials ({code}: {message}). Check AWS_PROFILE and the region."
+        return f"AWS does not know these credentials ({code}: {message.rstrip('.')}). Check AWS_PROFILE and the region."
     if code in DENIED:
         return (
-            f"Not permitted: {error.operation_name}. AWS says: {message} Let your role do this (docs/operations.md "
+            f"Not permitted: {error.operation_name}. AWS says: {_sentence(message)} Let your role do this (docs/operations.md "
             "lists what a deployment needs), then run this again; it goes on where it was."
         )
     if code in {"BucketAlreadyExists", "BucketAlreadyOwnedByYou"}:
         return f"The bucket's name is taken ({code}). Choose others in mwaa.toml: data_bucket, mwaa_bucket."
     return f"AWS refused {error.operation_name} ({code}): {message}"
+
+
+def _sentence(reason: object) -> str:
+    return f"{str(reason).strip().rstrip('.')}."

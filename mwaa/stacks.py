@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 import secrets
@@ -14,8 +15,8 @@ from typing import Any
 import yaml
 from botocore.exceptions import ClientError
 
-from mwaa.errors import StackError
-from mwaa.settings import PARTS
+from mwaa.errors import SettingError, StackError
+from mwaa.settings import PARTS, Settings
 
 TEMPLATES = Path(__file__).parent / "cloudformation"
 CAPABILITIES = ["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
@@ -131,7 +132,11 @@ class Stacks:
         self._client.execute_change_set(ChangeSetName=change_set)
         status = self._wait(part, since, begun=True)
         if status not in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
-            raise StackError(f"Stack {stack} is in {status}: {self._reason(part)}")
+            back = "It is as it was before." if status == "UPDATE_ROLLBACK_COMPLETE" else ""
+            anew = "What failed is removed and made anew then." if status in STILLBORN else ""
+            raise StackError(
+                f"Stack {stack} is in {status}: {self._reason(part)} {back}{anew} Mend the cause and run this again."
+            )
 
     def drop(self, change: StackChange) -> None:
         """Forget a planned update."""
@@ -300,6 +305,22 @@ def parameters_of(part: str, values: Mapping[str, str]) -> dict[str, str]:
                 + f' name it in mwaa.toml: given = {{ {name} = "…" }}'
             )
     return found
+
+
+def check_names(settings: Settings) -> None:
+    """Refuse a name below ``given`` or ``parameters`` that no template knows: it would do nothing, and say nothing.
+
+    :raises SettingError: with the names that are nearest to it.
+    """
+    takes = {name for part in PARTS for name in template_of(part).get("Parameters", {})}
+    puts_out = {name for part in PARTS for name in template_of(part).get("Outputs", {})}
+    for table, known in (("parameters", takes), ("given", takes | puts_out)):
+        for name in getattr(settings, table):
+            if name not in known:
+                near = difflib.get_close_matches(name, sorted(known), 3, 0)
+                raise SettingError(
+                    f"mwaa.toml: {table}: no template has {name!r}. Nearest: {', '.join(near)}."
+                )
 
 
 def rendered(part: str, parameters: Mapping[str, str]) -> str:

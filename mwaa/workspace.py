@@ -28,7 +28,14 @@ def spoken() -> Iterator[None]:
 
     try:
         yield
-    except (Unauthenticated, PermissionDenied) as error:
+    except DatabricksError as error:
+        if "unable to parse response" in str(error):
+            raise WorkspaceError(
+                "What answers at DATABRICKS_HOST is no Databricks workspace. Set the workspace's address, such as "
+                "https://dbc-01234567-89ab.cloud.databricks.com"
+            ) from None
+        if not isinstance(error, Unauthenticated | PermissionDenied):
+            raise WorkspaceError(f"The Databricks workspace refused: {reason(error)}.") from None
         # Databricks answers a token that is wrong or over with the code of a missing permission.
         if isinstance(error, PermissionDenied) and "token" not in reason(error).lower():
             raise WorkspaceError(
@@ -39,8 +46,6 @@ def spoken() -> Iterator[None]:
             f"The Databricks workspace does not take the login: {reason(error)}. The token is wrong or has expired: "
             "make a new one and set DATABRICKS_TOKEN, then run this again."
         ) from None
-    except DatabricksError as error:
-        raise WorkspaceError(f"The Databricks workspace refused: {reason(error)}.") from None
     except (requests.RequestException, TimeoutError) as error:
         raise WorkspaceError(
             f"The Databricks workspace does not answer: {reason(error)}. Check DATABRICKS_HOST and the network."

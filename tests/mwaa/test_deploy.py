@@ -167,7 +167,10 @@ def test_a_killed_deployment_goes_on(somebody, after, command, deployment, setti
 def test_a_taken_bucket_is_named_and_the_failed_stack_made_anew(somebody, deployment, settings, client):
     client("s3").create_bucket(Bucket=f"{settings.name}-taken")
     few = replace(settings, parts=("storage",), data_bucket=f"{settings.name}-taken")
-    with pytest.raises(DeployError, match=r"taken.*already exists.*choose another in mwaa\.toml"):
+    with pytest.raises(
+        DeployError,
+        match=r"taken.*already exists.*choose another in mwaa\.toml.*What failed is removed and made anew then\.",
+    ):
         deployment(somebody(), few).deploy()
     person = somebody()
     free = replace(few, data_bucket=f"{settings.name}-free")
@@ -182,6 +185,35 @@ def test_no_deletes_nothing(somebody, deployment, settings, client):
     with pytest.raises(Stop, match="Nothing was deleted"):
         deployment(person, few).destroy()
     assert everything(client, settings.name)["streams"]
+
+
+def test_what_mwaa_leaves_behind_goes_too(somebody, deployment, settings, client):
+    """Its log groups belong to no stack; those of an environment whose name only begins alike stay."""
+    few = replace(settings, parts=("streams",))
+    deployment(somebody(), few).deploy()
+    ours, theirs = f"airflow-{settings.name}-Task", f"airflow-{settings.name}-two-Task"
+    for group in (ours, theirs):
+        client("logs").create_log_group(logGroupName=group)
+    person = somebody(answer=settings.name)
+    deployment(person, few).destroy()
+    assert f"  log group: {ours}" in person.told
+    assert f"  removed          log group {ours}" in person.told
+    assert everything(client, settings.name)["logs"] == [theirs]
+
+
+def test_an_unanswered_question_leaves_no_change_set(somebody, deployment, settings, client):
+    few = replace(settings, parts=("streams",))
+    deployment(somebody(), few).deploy()
+
+    class Nobody(somebody):
+        def ask(self, question):
+            raise KeyboardInterrupt
+
+    longer = replace(few, parameters={"StreamRetentionHours": "48"})
+    with pytest.raises(KeyboardInterrupt):
+        deployment(Nobody(), longer).deploy()
+    left = client("cloudformation").list_change_sets(StackName=few.stack("streams"))["Summaries"]
+    assert not [each for each in left if each["ExecutionStatus"] == "AVAILABLE"]
 
 
 def test_what_would_lose_data_wants_the_name(somebody, deployment, settings, client):

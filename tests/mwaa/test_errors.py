@@ -16,7 +16,9 @@ WORKSPACE = 'name = "wrong"\nparts = ["storage", "databricks"]\n'
 @pytest.mark.parametrize(
     ("settings", "arguments", "changes", "says"),
     [
-        ('region = "us-east-9"\n', ["diff"], {}, "there is no AWS region 'us-east-9'"),
+        ('region = "us-east-9"\n', ["diff"], {}, "there is no AWS region 'us-east-9'. Nearest: us-east-2, us-east-1,"),
+        ("[parameters]\nStremMode = 'x'\n", ["diff"], {}, "no template has 'StremMode'. Nearest: StreamMode,"),
+        ("[given]\nVpcIds = 'x'\n", ["diff"], {}, "no template has 'VpcIds'. Nearest: VpcId,"),
         (STREAMS, ["deploy"], {}, "There is nobody to ask: deploy with --yes"),
         (STREAMS, ["diff"], {"AWS_SECRET_ACCESS_KEY": "wrong"}, "AWS does not know these credentials"),
         (STREAMS, ["diff"], {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "AWS does not answer"),
@@ -28,6 +30,7 @@ WORKSPACE = 'name = "wrong"\nparts = ["storage", "databricks"]\n'
         ),
         (WORKSPACE, ["diff"], {"DATABRICKS_HOST": "http://127.0.0.1:9"}, "does not answer"),
         (WORKSPACE, ["diff"], {"DATABRICKS_HOST": "", "DATABRICKS_TOKEN": ""}, "No Databricks workspace"),
+        (STREAMS, ["status"], {"AWS_PROFILE": "nobody"}, "(nobody) could not be found. Sign in"),
     ],
 )
 def test_a_person_is_told_what_is_wrong(command, tmp_path, settings, arguments, changes, says):
@@ -58,6 +61,34 @@ def test_a_setting_that_makes_no_sense_is_named(tmp_path, text, says):
     with pytest.raises(SettingError) as caught:
         Settings.read(path)
     assert says in str(caught.value)
+
+
+def test_settings_that_cannot_be_read_are_named(tmp_path):
+    with pytest.raises(SettingError, match=r"mwaa\.toml cannot be read: Is a directory\.$"):
+        (tmp_path / "mwaa.toml").mkdir()
+        Settings.read(tmp_path / "mwaa.toml")
+
+
+def test_an_end_of_input_is_a_no(monkeypatch):
+    import io
+    import sys
+
+    from mwaa.__main__ import _asker, parser
+
+    terminal = io.StringIO("")
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdin", terminal)
+    assert _asker(parser().parse_args(["deploy"]))("Do this? [y/N] ") == ""
+
+
+def test_another_server_is_no_workspace(command, environment, tmp_path):
+    process = command(WORKSPACE, "diff", DATABRICKS_HOST=environment["AWS_ENDPOINT_URL"], HOME=str(tmp_path))
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 1
+    assert output.splitlines() == [
+        "What answers at DATABRICKS_HOST is no Databricks workspace. Set the workspace's address, such as "
+        "https://dbc-01234567-89ab.cloud.databricks.com"
+    ]
 
 
 def test_without_settings_the_first_step_is_named(tmp_path):
