@@ -26,6 +26,7 @@ A change:             diff, deploy (uploads only what differs; asks first)
 AWS credentials are found as the AWS CLI finds them (AWS_PROFILE, sso, ...), the workspace by DATABRICKS_HOST and
 DATABRICKS_TOKEN. docs/operations.md has the whole way, with what each step prints and what it costs.
 """
+YES = "do not ask; where data would be lost that is not enough, and nothing is done"
 
 
 def say(text: str) -> None:
@@ -76,19 +77,20 @@ def show_status(arguments: argparse.Namespace) -> int:
 
 
 def destroy(arguments: argparse.Namespace) -> int:
-    deployment = _deployment(arguments)
+    deployment = _deployment(arguments, build=False)
     with spoken():
         deployment.destroy()
     return 0
 
 
-def _deployment(arguments: argparse.Namespace) -> Deployment:
+def _deployment(arguments: argparse.Namespace, *, build: bool = True) -> Deployment:
     settings = Settings.read(arguments.file)
     check_names(settings)
     clients = _clients(settings)
     built = arguments.built
     if built is None:
-        _build(settings.offline)
+        if build:
+            _build(settings.offline)
     elif not (built / "plugins.zip").is_file():
         raise SettingError(
             f"{built} holds no artefacts: --built names a folder that the command package has made."
@@ -171,7 +173,7 @@ def parser() -> argparse.ArgumentParser:
                 help="put wheels into plugins.zip, for an environment without a way out (mwaa.toml: offline = true)",
             )
         if name == "deploy":
-            command.add_argument("--yes", dest="answer", action="store_const", const="yes", help="do not ask")
+            command.add_argument("--yes", dest="answer", action="store_const", const="yes", help=YES)
         if name == "destroy":
             command.add_argument(
                 "--confirm", dest="answer", metavar="NAME", help="the deployment's name; do not ask"

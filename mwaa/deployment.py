@@ -382,7 +382,10 @@ class Deployment:
         # By their exact names: what begins so may be another environment's.
         ours = {f"{prefix}{name}" for name in ENVIRONMENT_LOGS}
         return [
-            each["logGroupName"] for page in pages for each in page["logGroups"] if each["logGroupName"] in ours
+            each["logGroupName"]
+            for page in pages
+            for each in page["logGroups"]
+            if each["logGroupName"] in ours
         ]
 
     def _buckets(self) -> list[str]:

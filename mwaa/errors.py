@@ -55,15 +55,15 @@ def spoken() -> Iterator[None]:
         yield
     except (NoCredentialsError, PartialCredentialsError, ProfileNotFound) as error:
         raise DeployError(
-            f"No AWS credentials: {_sentence(error)} Sign in (aws sso login, aws configure) or set AWS_PROFILE, then run "
-            "this again."
+            f"No AWS credentials: {_sentence(error)} Sign in (aws sso login, aws configure) or set AWS_PROFILE, "
+            "then run this again."
         ) from None
     except NoRegionError:
         raise DeployError('No AWS region. Name it in mwaa.toml: region = "us-east-1"') from None
     except EndpointConnectionError as error:
         raise DeployError(
-            f"AWS does not answer: {_sentence(error)} Check the region in mwaa.toml (is it written right, and is the service "
-            "there?), the network, and AWS_ENDPOINT_URL if it is set."
+            f"AWS does not answer: {_sentence(error)} Check the region in mwaa.toml (is it written right, and is the "
+            "service there?), the network, and AWS_ENDPOINT_URL if it is set."
         ) from None
     except ClientError as error:
         raise DeployError(explain(error)) from None
@@ -80,8 +80,8 @@ def explain(error: ClientError) -> str:
         return f"AWS does not know these credentials ({code}: {message.rstrip('.')}). Check AWS_PROFILE and the region."
     if code in DENIED:
         return (
-            f"Not permitted: {error.operation_name}. AWS says: {_sentence(message)} Let your role do this (docs/operations.md "
-            "lists what a deployment needs), then run this again; it goes on where it was."
+            f"Not permitted: {error.operation_name}. AWS says: {_sentence(message)} Let your role do this "
+            "(docs/operations.md lists what a deployment needs), then run this again; it goes on where it was."
         )
     if code in {"BucketAlreadyExists", "BucketAlreadyOwnedByYou"}:
         return f"The bucket's name is taken ({code}). Choose others in mwaa.toml: data_bucket, mwaa_bucket."

@@ -32,7 +32,7 @@ HOLDS_DATA = {
     "AWS::RDS::DBInstance": "database (a last snapshot is kept)",
     "AWS::SecretsManager::Secret": "secret",
 }
-# What goes by a name that is taken until it is gone. CloudFormation makes a replacement first, and so cannot replace it.
+# What goes by a name that is taken until it is gone: CloudFormation makes a replacement first, and so cannot.
 ONE_OF_A_NAME = {"AWS::KafkaConnect::Connector"}
 NAMES = {"BucketName", "ClusterName", "DBInstanceIdentifier", "Name"}
 LOSS = "REPLACED: what it holds is lost"
@@ -208,9 +208,7 @@ class Stacks:
             return self._wait(part, self._newest_event(part))
         return status
 
-    def _wait(
-        self, part: str, since: str | None, stack_id: str = "", *, begun: bool = False
-    ) -> str | None:
+    def _wait(self, part: str, since: str | None, stack_id: str = "", *, begun: bool = False) -> str | None:
         """Tell the events until nothing is in progress; return the status, None for a stack that is gone.
 
         :param begun: something was just begun, of which the first answers may know nothing yet: a status counts once

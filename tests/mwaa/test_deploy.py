@@ -1,8 +1,14 @@
 """Deployments against the laptop's AWS and Databricks: from nothing, again, changed, killed, destroyed."""
 
+import contextlib
 import shutil
 import signal
+import subprocess
+import sys
+import threading
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -265,12 +271,61 @@ def test_notebooks_are_compared_before_they_are_uploaded(somebody, deployment, s
     deployment(somebody(answer=few.name), few).destroy()
 
 
+class Arguments:
+    """The arguments of a process and of all that it starts, read again and again while it runs."""
+
+    def __init__(self, pid):
+        self.seen = set()
+        self._pid, self._done = pid, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self):
+        while not self._done.wait(0.02):
+            self._look()
+
+    def _look(self):
+        family = {str(self._pid)}
+        for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
+            with contextlib.suppress(OSError):  # it has just ended
+                parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+                if process.name in family or parent in family:
+                    family.add(process.name)
+                    self.seen.add((process / "cmdline").read_text("utf-8", "replace"))
+
+
+def test_an_argument_of_a_child_is_seen():
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(2)', 'a-' + 'word'])"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    with Arguments(process.pid) as arguments:
+        process.wait(30)
+    assert [each for each in arguments.seen if "a-word" in each]
+
+
 def test_the_secrets_are_in_their_places_and_nowhere_else(command, environment, settings, client, built):
-    """Whatever is printed, put in a bucket, or stands in a stack, template or artefact."""
+    """Whatever is printed, is an argument, is put in a bucket, or stands in a stack, template or artefact."""
+    scope = {
+        "PINTEREST_STREAM_ACCESS_KEY_ID": "AKIASTREAMSTREAMSTRE",
+        "PINTEREST_STREAM_SECRET_ACCESS_KEY": "a-stream-secret",
+    }
+    secrets = [environment["AWS_SECRET_ACCESS_KEY"], environment["DATABRICKS_TOKEN"]]
+    secrets += ["a-source-password", "a-stream-secret"]
     text = f'name = "{settings.name}"\nprefix = "{settings.name}"\nnotebook_dir = "/Shared/{settings.name}"\n'
-    text += f"parts = {list(settings.parts)}\n"
-    output = command(text, "deploy", "--yes").communicate()[0]
-    output += command(text, "status").communicate()[0]
+    text += f'secret_scope = "{settings.name}"\nparts = {list(settings.parts)}\n'
+    output = ""
+    for arguments in (("diff",), ("deploy", "--yes"), ("status",)):
+        process = command(text, *arguments, **scope)
+        with Arguments(process.pid) as seen:
+            output += process.communicate()[0]
+        assert any(f"\0{arguments[0]}\0" in each for each in seen.seen)
+        output += "".join(seen.seen)
     assert "Deployed." in output
     cloudformation, s3 = client("cloudformation"), client("s3")
     for part in settings.parts:
@@ -284,13 +339,15 @@ def test_the_secrets_are_in_their_places_and_nowhere_else(command, environment, 
     for path in built.rglob("*"):
         if path.is_file():
             output += path.read_bytes().decode("latin-1")
-    secret = [environment[name] for name in ("AWS_SECRET_ACCESS_KEY", "DATABRICKS_TOKEN")]
-    assert [text for text in (*secret, "a-source-password") if text in output] == []
+            if path.suffix == ".zip":  # where a text is not found as it is
+                with zipfile.ZipFile(path) as archive:
+                    output += "".join(archive.read(name).decode("latin-1") for name in archive.namelist())
+    assert [secret for secret in secrets if secret in output] == []
     stored = client("secretsmanager").get_secret_value(
         SecretId=f"{settings.name}/connections/pinterest_source"
     )
     assert "a-source-password" in stored["SecretString"]
-    assert command(text, "destroy", "--confirm", settings.name).wait() == 0
+    assert command(text, "destroy", "--confirm", settings.name, **scope).wait() == 0
 
 
 def test_the_role_of_unity_catalog_assumes_itself(somebody, deployment, settings, client):
@@ -311,7 +368,9 @@ def test_the_role_of_unity_catalog_assumes_itself(somebody, deployment, settings
     assert trusted["Condition"] == {"StringEquals": {"sts:ExternalId": "an-external-id"}}
     assert itself["Principal"] == {"AWS": "arn:aws:iam::000000000000:root"}
     assert itself["Condition"] == {"ArnEquals": {"aws:PrincipalArn": found["Arn"]}}
-    (statement,) = iam.get_role_policy(RoleName=role, PolicyName="assume-itself")["PolicyDocument"]["Statement"]
+    (statement,) = iam.get_role_policy(RoleName=role, PolicyName="assume-itself")["PolicyDocument"][
+        "Statement"
+    ]
     assert statement == {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": found["Arn"]}
     deployment(somebody(answer=few.name), few).destroy()
 

@@ -16,8 +16,18 @@ WORKSPACE = 'name = "wrong"\nparts = ["storage", "databricks"]\n'
 @pytest.mark.parametrize(
     ("settings", "arguments", "changes", "says"),
     [
-        ('region = "us-east-9"\n', ["diff"], {}, "there is no AWS region 'us-east-9'. Nearest: us-east-2, us-east-1,"),
-        ("[parameters]\nStremMode = 'x'\n", ["diff"], {}, "no template has 'StremMode'. Nearest: StreamMode,"),
+        (
+            'region = "us-east-9"\n',
+            ["diff"],
+            {},
+            "there is no AWS region 'us-east-9'. Nearest: us-east-2, us-east-1,",
+        ),
+        (
+            "[parameters]\nStremMode = 'x'\n",
+            ["diff"],
+            {},
+            "no template has 'StremMode'. Nearest: StreamMode,",
+        ),
         ("[given]\nVpcIds = 'x'\n", ["diff"], {}, "no template has 'VpcIds'. Nearest: VpcId,"),
         (STREAMS, ["deploy"], {}, "There is nobody to ask: deploy with --yes"),
         (STREAMS, ["diff"], {"AWS_SECRET_ACCESS_KEY": "wrong"}, "AWS does not know these credentials"),

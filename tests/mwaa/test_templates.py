@@ -99,9 +99,9 @@ def test_the_smallest_environment_has_one_of_each():
 
 def test_api_gateway_may_assume_its_role_as_it_asks():
     """It sends no aws:SourceAccount for an integration's role, so that a condition on it would refuse every call."""
-    (statement,) = template_of("roles")["Resources"]["KinesisApiRole"]["Properties"]["AssumeRolePolicyDocument"][
-        "Statement"
-    ]
+    (statement,) = template_of("roles")["Resources"]["KinesisApiRole"]["Properties"][
+        "AssumeRolePolicyDocument"
+    ]["Statement"]
     assert statement == {
         "Effect": "Allow",
         "Principal": {"Service": "apigateway.amazonaws.com"},
