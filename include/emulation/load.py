@@ -2,6 +2,7 @@
 
     python -m include.emulation.load --database sqlite:////tmp/source.db
     python -m include.emulation.load --database sqlite:////tmp/source.db --source ../shared/data
+    SOURCE_URL=mysql+pymysql://user:password@host/database python -m include.emulation.load
     SOURCE=mysql+pymysql://user:password@host/database python -m include.emulation.load
 
 The tables are replaced together once all is read, or not at all. A source that is a database already is only
@@ -293,7 +294,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--database", metavar="URL", help="SQLAlchemy URL of the database to fill")
+    parser.add_argument(
+        "--database",
+        metavar="URL",
+        default=os.environ.get("SOURCE_URL"),
+        help="SQLAlchemy URL of the database to fill (one with a password belongs in the variable SOURCE_URL)",
+    )
     parser.add_argument(
         "--source",
         metavar="FOLDER",

@@ -207,6 +207,15 @@ def test_the_command_checks_a_database_and_loads_nothing(
     assert not Path(database.removeprefix("sqlite:///")).exists()
 
 
+def test_a_database_with_a_password_needs_no_argument(
+    database: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SOURCE", raising=False)
+    monkeypatch.setenv("SOURCE_URL", database)
+    assert main([]) == 0
+    assert capsys.readouterr().out.startswith("Loaded synthetic posts: ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -221,6 +230,7 @@ def test_the_command_says_what_is_wrong_in_one_line(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SOURCE", raising=False)
+    monkeypatch.delenv("SOURCE_URL", raising=False)
     assert main(arguments) == 1
     said = capsys.readouterr().err
     assert message in said
