@@ -36,7 +36,6 @@ HOLDS_DATA = {
 ONE_OF_A_NAME = {"AWS::KafkaConnect::Connector"}
 NAMES = {"BucketName", "ClusterName", "DBInstanceIdentifier", "Name"}
 LOSS = "REPLACED: what it holds is lost"
-CONTINUE = "choose 'Continue update rollback' in the CloudFormation console, then run this again."
 LONGEST_PAUSE_SECONDS = 5
 SLOWEST_NEWS_SECONDS = 30
 
@@ -109,9 +108,8 @@ class Stacks:
                 lines = (f"! the stack is in {status} ({self._reason(part)}): removed and made anew", *lines)
             return StackChange(part, "create", lines)
         if status not in GOOD:
-            advice = "finish it with: python -m mwaa destroy" if status == "DELETE_FAILED" else CONTINUE
             raise StackError(
-                f"Stack {self._name(part)} is in {status}: {self._reason(part)} To go on, {advice}"
+                f"Stack {self._name(part)} is in {status}: {self._reason(part)} {_advice(status)}"
             )
         return self._planned_update(part, values)
 
@@ -132,11 +130,7 @@ class Stacks:
         self._client.execute_change_set(ChangeSetName=change_set)
         status = self._wait(part, since, begun=True)
         if status not in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
-            back = "It is as it was before." if status == "UPDATE_ROLLBACK_COMPLETE" else ""
-            anew = "What failed is removed and made anew then." if status in STILLBORN else ""
-            raise StackError(
-                f"Stack {stack} is in {status}: {self._reason(part)} {back}{anew} Mend the cause and run this again."
-            )
+            raise StackError(f"Stack {stack} is in {status}: {self._reason(part)} {_advice(status)}")
 
     def drop(self, change: StackChange) -> None:
         """Forget a planned update."""
@@ -278,6 +272,17 @@ def _advised(reason: str) -> str:
     taken = re.search(r"already exist|already own", reason)
     advice = " The name is taken: choose another in mwaa.toml, or remove what has it." if taken else ""
     return f"{reason.rstrip('. ')}.{advice}"
+
+
+def _advice(status: str | None) -> str:
+    """What to do about a stack that is not as it should be."""
+    if status in STILLBORN:
+        return "Mend the cause and run this again: what failed is removed and made anew."
+    if status in GOOD:
+        return "What was there before is back. Mend the cause and run this again."
+    if status == "DELETE_FAILED":
+        return "To go on, finish it with: python -m mwaa destroy"
+    return "To go on, choose 'Continue update rollback' in the CloudFormation console, then run this again."
 
 
 def template_of(part: str) -> dict[str, Any]:

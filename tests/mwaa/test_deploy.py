@@ -175,7 +175,7 @@ def test_a_taken_bucket_is_named_and_the_failed_stack_made_anew(somebody, deploy
     few = replace(settings, parts=("storage",), data_bucket=f"{settings.name}-taken")
     with pytest.raises(
         DeployError,
-        match=r"taken.*already exists.*choose another in mwaa\.toml.*What failed is removed and made anew then\.",
+        match=r"taken.*already exists.*choose another in mwaa\.toml.*what failed is removed and made anew\.$",
     ):
         deployment(somebody(), few).deploy()
     person = somebody()

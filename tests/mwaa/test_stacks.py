@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from mwaa import stacks
+from mwaa.errors import StackError
 from mwaa.settings import Settings
 from mwaa.stacks import Stacks, parameters_of, template_of
 
@@ -127,3 +128,58 @@ def test_a_stack_without_news_is_not_waited_for_without_end(monkeypatch):
     client = CloudFormation([], late=0)
     client._begin = lambda *statuses: setattr(client, "_status", "UPDATE_COMPLETE")
     made(client).apply(made(client).plan("connect", VALUES), VALUES)
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        ("ROLLBACK_COMPLETE", "run this again: what failed is removed and made anew."),
+        ("UPDATE_ROLLBACK_COMPLETE", "What was there before is back. Mend the cause and run this again."),
+        ("UPDATE_ROLLBACK_FAILED", "choose 'Continue update rollback' in the CloudFormation console"),
+    ],
+)
+def test_a_stack_that_failed_says_why_and_what_to_do(status, says):
+    """A permission that is missing shows only here: CloudFormation acts with the person's own."""
+
+    class Refused(CloudFormation):
+        def _begin(self, *statuses):
+            super()._begin("UPDATE_IN_PROGRESS", status)
+
+        def describe_stack_events(self, **_):
+            events = super().describe_stack_events()
+            refusal = {
+                "ResourceStatus": "UPDATE_FAILED",
+                "ResourceStatusReason": "API: s3:PutBucket Access Denied",
+            }
+            return {"StackEvents": [{**each, **refusal} for each in events["StackEvents"]]}
+
+    client = Refused([connector("False", "Capacity")])
+    with pytest.raises(StackError) as caught:
+        made(client).apply(made(client).plan("connect", VALUES), VALUES)
+    assert f"Stack nn-connect is in {status}: X: API: s3:PutBucket Access Denied." in str(caught.value)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        ("UPDATE_ROLLBACK_FAILED", "choose 'Continue update rollback' in the CloudFormation console"),
+        ("DELETE_FAILED", "finish it with: python -m mwaa destroy"),
+    ],
+)
+def test_a_stack_that_waits_for_a_person_says_what_to_do(status, says):
+    client = CloudFormation([])
+    client._status = status
+    with pytest.raises(StackError, match=f"is in {status}: .*{says}"):
+        made(client).plan("connect", VALUES)
+    assert client.calls == []
+
+
+def test_a_stack_in_rollback_is_shown_with_its_reason_and_made_anew():
+    client = CloudFormation([])
+    client._status = "ROLLBACK_COMPLETE"
+    change = made(client).plan("connect", VALUES)
+    assert change.action == "create"
+    assert change.lines[0].startswith("! the stack is in ROLLBACK_COMPLETE (")
+    made(client).apply(change, VALUES)
+    assert client.calls == ["delete", "change set CREATE", "execute"]
