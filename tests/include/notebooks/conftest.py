@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -178,9 +179,18 @@ class Workspace:
         return [row.asDict() for row in self.spark.table(self.lake().table(table)).collect()]
 
 
+@contextmanager
+def workspace_in(spark: SparkSession, folder: Path) -> Iterator[Workspace]:
+    """A workspace for one test, or for one example of a test, that leaves nothing behind."""
+    made = Workspace(spark, folder / "bucket")
+    try:
+        yield made
+    finally:
+        spark.sql(f"DROP SCHEMA IF EXISTS `{made.schema}` CASCADE")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
 def workspace(spark: SparkSession, tmp_path: Path) -> Iterator[Workspace]:
-    made = Workspace(spark, tmp_path / "bucket")
-    yield made
-    spark.sql(f"DROP SCHEMA IF EXISTS `{made.schema}` CASCADE")
-    shutil.rmtree(tmp_path, ignore_errors=True)
+    with workspace_in(spark, tmp_path) as made:
+        yield made

@@ -9,6 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from pinterest_lake import tables
@@ -17,7 +20,7 @@ from pinterest_lake.ledger import Counts, Ledger
 from pinterest_lake.objects import FolderLister, StorageError
 from pinterest_lake.schemas import RECORDS, clean_columns
 from tests.include.notebooks import model
-from tests.include.notebooks.conftest import FakeDbutils, Workspace
+from tests.include.notebooks.conftest import FakeDbutils, Workspace, workspace_in
 from tests.include.notebooks.test_quality import HOSTILE, geo
 
 Records = dict[tuple[int, int], bytes | None]
@@ -120,25 +123,39 @@ def some_lines(seed: int, count: int, posts: int) -> list[bytes]:
     ]
 
 
-def test_any_split_into_runs_and_a_full_refresh_give_the_same(reader: Reader) -> None:
-    pick = random.Random(7)
-    lines = {partition: some_lines(partition, 120, 40) for partition in (0, 1)}
-    done = dict.fromkeys(lines, 0)
-    for _ in range(3):
-        for partition, there in lines.items():
-            for _ in range(pick.randrange(3)):
-                size = pick.randrange(1, 30)
-                reader.put(done[partition], there[done[partition] : done[partition] + size], partition)
-                done[partition] += size
-        run, _ = reader.run()
-        assert run.read == run.clean + run.superseded + run.quarantined
-    for partition, there in lines.items():
-        reader.put(done[partition], there[done[partition] :], partition)
-    reader.run()
-    reader.check()
-    run, total = reader.run(full_refresh=True)
-    assert run == total
-    reader.check()
+OBJECT = st.tuples(st.integers(1, 12), st.sampled_from([0, 0, 0, 1, 9]))
+"""Lines of an object that come anew, and lines before them that lie in an older object too."""
+RUN = st.lists(OBJECT, max_size=3)
+HISTORIES = st.lists(st.tuples(RUN, RUN), min_size=16, max_size=16)
+"""What the sink writes for two runs, partition by partition: many histories for the price of one."""
+
+
+@settings(max_examples=2, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(histories=HISTORIES)
+def test_any_split_into_runs_and_a_full_refresh_give_the_same(
+    spark: SparkSession,
+    tmp_path_factory: pytest.TempPathFactory,
+    histories: list[tuple[list[tuple[int, int]], list[tuple[int, int]]]],
+) -> None:
+    lines = [some_lines(partition, 40, 60) for partition in range(len(histories))]
+    done = [0] * len(histories)
+    with workspace_in(spark, tmp_path_factory.mktemp("split")) as workspace:
+        reader = Reader(workspace)
+        for number in range(2):
+            for partition, history in enumerate(histories):
+                for size, before in history[number]:
+                    start, end = max(done[partition] - before, 0), done[partition] + size
+                    reader.put(start, lines[partition][start:end], partition)
+                    done[partition] = min(end, len(lines[partition]))
+            run, _ = reader.run()
+            assert run.read == run.clean + run.superseded + run.quarantined
+        for partition, there in enumerate(lines):
+            reader.put(done[partition], there[done[partition] :], partition)
+        reader.run()
+        reader.check()
+        run, total = reader.run(full_refresh=True)
+        assert run == total
+        reader.check()
 
 
 def test_nothing_new_changes_nothing_and_counts_nothing(reader: Reader) -> None:
