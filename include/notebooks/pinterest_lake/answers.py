@@ -11,7 +11,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
+from pyspark.sql.types import StructField, StructType
 
 from pinterest_lake import questions
 from pinterest_lake.expectations import Facts, unmatched
@@ -37,6 +37,33 @@ ANSWERS: dict[str, tuple[str, Callable[[DataFrame], DataFrame]]] = {
 }
 """Name in the published object → name of the table, and the function of the posts (q6: of the users)."""
 
+TITLES = {
+    "q1": "Most popular category in each country",
+    "q2_counts": "Posts of each category in each year, 2018 to 2022",
+    "q2_winners": "Most popular category in each year, 2018 to 2022",
+    "q3_per_country": "User with the most followers in each country",
+    "q3_top_country": "Country with the most followed user",
+    "q4": "Most popular category in each age group",
+    "q5": "Median follower count of each age group",
+    "q6": "Users who joined in each year, 2015 to 2020",
+    "q7": "Median follower count by joining year, 2015 to 2020",
+    "q8": "Median follower count by joining year, 2015 to 2020, and age group",
+}
+"""What each answer tells: the comment of its table."""
+
+_COLUMNS = {
+    "country": "country of the post",
+    "category": "category of the pin",
+    "category_count": "posts of that category",
+    "post_year": "year the post was made in",
+    "poster_name": "who posted the pin",
+    "follower_count": "most followers that the poster shows in that country",
+    "age_group": "ages of the users, both ends included; +50 starts at 51",
+    "median_follower_count": "exact median over posts; the mean of the two middle counts where there are two",
+    "year_joined": "year the user joined in",
+    "number_users_joined": "different users: name, age and joining date",
+}
+
 ANSWER_SETS_TABLE = "answer_sets"
 _WRITERS = 4
 
@@ -54,6 +81,7 @@ class Answer:
     """One answer: the table it belongs to, its columns, and its rows in their order."""
 
     table: str
+    title: str
     schema: StructType
     rows: list[Row]
 
@@ -72,7 +100,7 @@ def ask(spark: SparkSession, lake: Lake, source: Source) -> dict[str, Answer]:
         result = {}
         for name, (table, function) in ANSWERS.items():
             answer = function(clean["user"] if name == "q6" else posts)
-            result[name] = Answer(table, answer.schema, answer.collect())
+            result[name] = Answer(table, TITLES[name], _commented(answer.schema), answer.collect())
         return result
 
 
@@ -104,6 +132,13 @@ def _tell_set(spark: SparkSession, lake: Lake, source: Source, versions: dict[st
     frame.write.format("delta").mode("append").saveAsTable(name)
 
 
+def _commented(schema: StructType) -> StructType:
+    return StructType([
+        StructField(field.name, field.dataType, True, {"comment": _COLUMNS[field.name]})
+        for field in schema.fields
+    ])
+
+
 def _version(spark: SparkSession, table: str) -> int:
     from delta.tables import DeltaTable
 
@@ -111,10 +146,10 @@ def _version(spark: SparkSession, table: str) -> int:
 
 
 def _write(spark: SparkSession, table: str, answer: Answer) -> bool:
-    if spark.catalog.tableExists(table):
-        there = spark.table(table)
-        if there.columns == answer.schema.names and there.collect() == answer.rows:
-            return False
+    create_table(spark, table, answer.schema, answer.title)
+    there = spark.table(table)
+    if there.columns == answer.schema.names and there.collect() == answer.rows:
+        return False
     answer.frame(spark).write.format("delta").mode("overwrite").option("overwriteSchema", "true").saveAsTable(
         table
     )

@@ -17,7 +17,9 @@ GEO = b'{"ind": 7, "timestamp": "2020-08-28 03:52:47", "latitude": 1.5, "longitu
 USER = b'{"ind": 7, "first_name": "Ada", "last_name": "L", "age": 50, "date_joined": "2016-01-02T03:04:05"}'
 
 
-def test_one_post_goes_from_the_bucket_to_the_answers(workspace: Workspace) -> None:
+def test_one_post_goes_from_the_bucket_to_the_answers(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     workspace.put("pin", 0, [PIN, b"nonsense"])
     workspace.put("geo", 0, [GEO])
     workspace.put("user", 0, [USER])
@@ -42,6 +44,35 @@ def test_one_post_goes_from_the_bucket_to_the_answers(workspace: Workspace) -> N
     ]
     held = workspace.rows("quarantine")
     assert [(row["shard"], row["position"], bytes(row["raw"])) for row in held] == [("0", "1", b"nonsense")]
+
+    tables = ["pin", "geo", "user", *(table for table, _ in ANSWERS.values())]
+    versions = {table: workspace.version(table) for table in tables}
+    capsys.readouterr()
+    for table in ("pin", "geo", "user"):
+        workspace.run(f"clean_{table}")
+        assert capsys.readouterr().out == "nothing was new\n"
+    again = workspace.run("queries")
+    assert "changed: nothing\n" in capsys.readouterr().out
+    assert {name: again["ledger"]["run"][name]["read"] for name in ("pin", "geo", "user")} == {
+        "pin": 0,
+        "geo": 0,
+        "user": 0,
+    }
+    assert {table: workspace.version(table) for table in tables} == versions
+    assert without_comment(workspace) == []
+
+
+def without_comment(workspace: Workspace) -> list[str]:
+    """Tables of the schema, and their columns, that say nothing of themselves."""
+    spark, missing = workspace.spark, []
+    for shown in spark.sql(f"SHOW TABLES IN {workspace.schema}").collect():
+        table = shown["tableName"]
+        name = workspace.lake().table(table)
+        detail = spark.sql(f"DESCRIBE DETAIL {name}").select("description").collect()[0]
+        missing += [] if detail["description"] else [table]
+        fields = spark.table(name).schema.fields
+        missing += [f"{table}.{each.name}" for each in fields if not each.metadata.get("comment")]
+    return missing
 
 
 def test_a_failed_gate_leaves_the_last_good_answers(workspace: Workspace) -> None:
