@@ -17,20 +17,20 @@ run() {
 
 # The Databricks side needs nothing of the others, and they wait a lot: it runs beside them and is shown after them.
 databricks="databricks environment"
-databricks_command=(.venv/databricks/bin/python -m pytest -q tests/include/notebooks tests/local/databricks)
+databricks_command=(.venv/databricks/bin/python -m pytest -q --durations=8 tests/include/notebooks tests/local/databricks)
 "${databricks_command[@]}" > "$LOGS/databricks.log" 2>&1 &
 databricks_pid=$!
 trap 'kill "$databricks_pid" 2> /dev/null' EXIT
 
 run "S3 sink (Java)" mvn -B -ntp -q -f msk/s3_sink/pom.xml test
-run "airflow environment" .venv/airflow/bin/python -m pytest -q tests \
+run "airflow environment" .venv/airflow/bin/python -m pytest -q --durations=8 tests \
   --ignore tests/include/notebooks --ignore tests/local/databricks --ignore tests/stack
 
 echo; echo "== $databricks: ${databricks_command[*]}"
 wait "$databricks_pid" || failed+=("$databricks")
 cat "$LOGS/databricks.log"
 
-run "whole stack" .venv/airflow/bin/python -m pytest -q tests/stack
+run "whole stack" .venv/airflow/bin/python -m pytest -q --durations=8 tests/stack
 
 echo
 if [ ${#failed[@]} -gt 0 ]; then echo "make test: FAILED in: ${failed[*]}"; exit 1; fi
