@@ -1,7 +1,7 @@
 """The quality gate: what is expected of the clean tables before anything is answered from them.
 
 Each expectation is a number that may be at most as large as its threshold. A table of few records is not judged
-by shares: one bad record in five says nothing.
+by shares: one bad record in five says nothing. Where none may be bad, one is too many, however few there are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pinterest_lake.tables import create_table
 
 QUALITY_TABLE = "quality"
 FEWEST = 100
-"""Records that a share needs to be judged."""
+"""Records that a share above 0 needs to be judged."""
 
 
 class QualityError(Exception):
@@ -118,7 +118,7 @@ def judge(facts: Mapping[str, Facts], limits: Thresholds) -> list[Result]:
 
 def _share(name: str, table: str, part: int, whole: int, limit: float) -> Result:
     detail = f"{part:,} of {whole:,}"
-    if whole < FEWEST:
+    if whole == 0 or (whole < FEWEST and limit > 0):
         return Result(name, table, None, limit, f"{detail}; not judged below {FEWEST}")
     return Result(name, table, part / whole, limit, detail)
 

@@ -69,6 +69,11 @@ def test_few_records_are_not_judged_by_shares() -> None:
     assert failed({"geo": Facts(run=few, total=few)}) == []
 
 
+def test_where_none_may_be_bad_one_of_few_is_too_many() -> None:
+    few = Facts(run=Counts(), total=Counts(read=5, clean=4, quarantined=1))
+    assert failed({"geo": few}, Thresholds(max_quarantined_share=0)) == [("quarantined_share", "geo")]
+
+
 def test_a_run_that_empties_the_quarantine_passes() -> None:
     freed = replace(FACTS["pin"], run=Counts(read=200, clean=500, quarantined=-300))
     assert failed({"pin": freed}) == []
