@@ -16,7 +16,6 @@ run() {
 }
 
 # The notebooks' tests need nothing of the others, and those wait a lot: they run beside them and are shown after them.
-notebooks="notebooks"
 notebooks_command=(.venv/databricks/bin/python -m pytest -q --durations=8 tests/include/notebooks)
 "${notebooks_command[@]}" > "$LOGS/notebooks.log" 2>&1 &
 notebooks_pid=$!
@@ -27,8 +26,8 @@ run "airflow environment" .venv/airflow/bin/python -m pytest -q --durations=8 te
   --ignore tests/include/notebooks --ignore tests/local/databricks --ignore tests/stack
 run "Databricks stand-in" .venv/databricks/bin/python -m pytest -q --durations=8 tests/local/databricks
 
-echo; echo "== $notebooks: ${notebooks_command[*]}"
-wait "$notebooks_pid" || failed+=("$notebooks")
+echo; echo "== notebooks: ${notebooks_command[*]}"
+wait "$notebooks_pid" || failed+=("notebooks")
 cat "$LOGS/notebooks.log"
 
 run "whole stack" .venv/airflow/bin/python -m pytest -q --durations=8 tests/stack

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import sys
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import boto3
 from mwaa import environment, package, proof, status
 from mwaa.deployment import Deployment
 from mwaa.errors import DeployError, SettingError, spoken
-from mwaa.settings import Settings
+from mwaa.settings import Settings, nearest
 from mwaa.stacks import check_names
 
 BUILT = package.ROOT / "build" / "mwaa"
@@ -108,9 +107,8 @@ def _clients(settings: Settings) -> Callable[[str], Any]:
             for region in session.get_available_regions("cloudformation", partition)
         }
     if settings.region not in known:
-        near = difflib.get_close_matches(settings.region, sorted(known), 3, 0)
         raise SettingError(
-            f"mwaa.toml: there is no AWS region {settings.region!r}. Nearest: {', '.join(near)}."
+            f"mwaa.toml: there is no AWS region {settings.region!r}. {nearest(settings.region, known)}"
         )
     return lambda service: session.client(service)  # type: ignore[call-overload]
 

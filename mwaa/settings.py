@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -162,3 +164,8 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, str | int | float):
         return str(value)
     raise SettingError(f"mwaa.toml: {name} is {value!r}; wanted: text, a number, true, false or a list.")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which of the known names are the nearest to one that is not known."""
+    return f"Nearest: {', '.join(difflib.get_close_matches(name, sorted(known), 3, 0))}."

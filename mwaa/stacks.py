@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 import secrets
@@ -16,7 +15,7 @@ import yaml
 from botocore.exceptions import ClientError
 
 from mwaa.errors import SettingError, StackError
-from mwaa.settings import PARTS, Settings
+from mwaa.settings import PARTS, Settings, nearest
 
 TEMPLATES = Path(__file__).parent / "cloudformation"
 CAPABILITIES = ["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
@@ -315,15 +314,13 @@ def check_names(settings: Settings) -> None:
 
     :raises SettingError: with the names that are nearest to it.
     """
-    takes = {name for part in PARTS for name in template_of(part).get("Parameters", {})}
-    puts_out = {name for part in PARTS for name in template_of(part).get("Outputs", {})}
+    templates = [template_of(part) for part in PARTS]
+    takes = {name for template in templates for name in template.get("Parameters", {})}
+    puts_out = {name for template in templates for name in template.get("Outputs", {})}
     for table, known in (("parameters", takes), ("given", takes | puts_out)):
         for name in getattr(settings, table):
             if name not in known:
-                near = difflib.get_close_matches(name, sorted(known), 3, 0)
-                raise SettingError(
-                    f"mwaa.toml: {table}: no template has {name!r}. Nearest: {', '.join(near)}."
-                )
+                raise SettingError(f"mwaa.toml: {table}: no template has {name!r}. {nearest(name, known)}")
 
 
 def rendered(part: str, parameters: Mapping[str, str]) -> str:
