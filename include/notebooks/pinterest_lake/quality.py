@@ -105,7 +105,8 @@ def _value(name: str, kind: Kind) -> Column:
         whole = F.when(type_ == "BIGINT", value.cast("long"))
         return F.when(whole.between(_INT_MIN, _INT_MAX), whole).cast("int")
     if kind is Kind.NUMBER:
-        return F.when(_is_number(type_), value.cast("double"))
+        # 0 is added so that zero has no sign, however it is written: -0.0 would be another text, not another place
+        return F.when(_is_number(type_), value.cast("double") + F.lit(0.0))
     return F.when(type_ == "STRING", value.cast("string"))
 
 

@@ -184,7 +184,7 @@ def _geo(record: Row) -> Row:
     return {
         "ind": record["ind"],
         "country": _tidy(record, "country"),
-        "coordinates": None if None in pair else [float(number) for number in pair],
+        "coordinates": None if None in pair else [float(number) + 0.0 for number in pair],  # +: no -0.0
         "timestamp": moment(record["timestamp"]) if record.get("timestamp") else None,
     }
 

@@ -155,6 +155,7 @@ HOSTILE: dict[str, bytes | str] = {
     "latitude Infinity": geo_as("latitude", "-Infinity"),
     "latitude whole": geo(latitude=5),
     "latitude -0.0": geo_as("latitude", "-0.0"),
+    "latitude -0e0": geo_as("latitude", "-0e0"),
     "latitude 1e1": geo_as("latitude", "1e1"),
     "latitude 1E400": geo_as("latitude", "1E400"),
     "latitude of 40 digits": geo_as("latitude", "9" * 40),
@@ -261,6 +262,13 @@ def test_hostile_lines(spark: SparkSession, table: str, cases: dict[str, bytes |
     found = dict(zip(cases, spark_says(spark, table, lines), strict=True))
     expected = dict(zip(cases, model_says(table, lines), strict=True))
     assert found == expected
+
+
+def test_zero_has_no_sign(spark: SparkSession) -> None:
+    """As numbers, 0.0 and -0.0 are equal: only as text do they differ."""
+    lines = [geo_as("latitude", zero) for zero in ("0", "-0", "0.0", "-0.0", "-0e0", "-1e-400")]
+    rows = [row for _, row in spark_says(spark, "geo", lines)]
+    assert [str(row["coordinates"]) for row in rows] == ["[0.0, -2.5]"] * len(lines)
 
 
 def test_every_reason_is_among_the_hostile_lines() -> None:
