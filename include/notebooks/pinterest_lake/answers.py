@@ -18,7 +18,7 @@ from pinterest_lake.expectations import Facts, unmatched
 from pinterest_lake.lake import Lake
 from pinterest_lake.ledger import COMMITTED, PLANNED, Counts, Ledger, run_entry
 from pinterest_lake.schemas import ANSWER_SETS, STREAMS, TABLES, TOPICS, Source, clean_columns, flags_of
-from pinterest_lake.tables import QUARANTINE_TABLE, create_table, kept
+from pinterest_lake.tables import QUARANTINE_TABLE, append, create_table, frame_of, kept
 
 ANSWERS: dict[str, tuple[str, Callable[[DataFrame], DataFrame]]] = {
     "q1": ("q1_top_category_by_country", questions.top_category_by_country),
@@ -87,7 +87,7 @@ class Answer:
 
     def frame(self, spark: SparkSession) -> DataFrame:
         """The answer as a frame of one partition, so that it keeps its order."""
-        return spark.createDataFrame(self.rows, self.schema).coalesce(1)
+        return frame_of(spark, [row.asDict() for row in self.rows], self.schema)
 
 
 def ask(spark: SparkSession, lake: Lake, source: Source) -> dict[str, Answer]:
@@ -127,9 +127,8 @@ def _tell_set(spark: SparkSession, lake: Lake, source: Source, versions: dict[st
     last = spark.table(name).orderBy(F.desc("at")).limit(1).collect()
     if last and last[0]["versions"] == versions and last[0]["source"] == source.name:
         return
-    row = (lake.run_id, source.name, dt.datetime.now(dt.UTC), versions)
-    frame = spark.createDataFrame([row], ANSWER_SETS).coalesce(1)
-    frame.write.format("delta").mode("append").saveAsTable(name)
+    row = {"run_id": lake.run_id, "source": source.name, "at": dt.datetime.now(dt.UTC), "versions": versions}
+    append(name, frame_of(spark, [row], ANSWER_SETS))
 
 
 def _commented(schema: StructType) -> StructType:

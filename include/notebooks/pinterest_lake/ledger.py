@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 
 from pinterest_lake.lake import Lake
 from pinterest_lake.schemas import LEDGER
+from pinterest_lake.tables import frame_of
 
 PLANNED, COMMITTED = "planned", "committed"
 INCREMENT, REFRESH, RETRY = "increment", "refresh", "retry"
@@ -153,8 +154,8 @@ class Ledger:
             "taken": json.dumps(step.taken),
             "progress": json.dumps(step.progress),
         }
-        row = self._spark.createDataFrame([tuple(values[name] for name in LEDGER.names)], LEDGER)
-        row.coalesce(1).write.format("delta").mode(mode).options(**options).saveAsTable(self._name)
+        row = frame_of(self._spark, [values], LEDGER)
+        row.write.format("delta").mode(mode).options(**options).saveAsTable(self._name)
 
 
 def _step(row: Row) -> Step:

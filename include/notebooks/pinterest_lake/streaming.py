@@ -8,7 +8,9 @@ written are passed over. So rows and counts are the same whatever is replayed.
 
 A micro-batch costs one Spark job to read it and one commit each to the ledger and to the table. What becomes of
 its records is decided in plain Python, by an index of the table (post → place of its row) that is read at the
-start and kept: this job is the table's only writer. It takes some 200 MB of the driver for a million posts.
+start and kept: this job is the table's only writer. It takes some 200 MB of the driver for a million posts. New
+posts are appended without Delta's own guard against doubled batches, which would read the whole state of the table
+each time: the marks say that they were never written.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ _INTERVAL = re.compile(r"[1-9][0-9]* (second|minute)s?")
 _POLL_SECONDS = 1.0
 _BATCHES_TOLD = 20
 """Micro-batches that the progress object tells one by one."""
-_STEPS_KEPT = 100
+_STEPS_KEPT = 500
 """Rows that a run may have in the ledger before they are made one."""
 _LARGEST_PROGRESS = 16 * 1024 * 1024
 
@@ -87,11 +89,10 @@ class StreamLedger(Ledger):
 class StreamIntake(Intake):
     """Takes the records of a stream in."""
 
-    def write_decided(self, records: DataFrame, decision: Decision, *, writer: str, interval: int) -> None:
+    def write_decided(self, records: DataFrame, decision: Decision) -> None:
         """Writes records that have never been written, in as few commits as there can be."""
         if decision.counts.quarantined:
-            quarantine = self.lake.table(tables.QUARANTINE_TABLE)
-            tables.append_new(quarantine, self._quarantined(records), f"{writer}/quarantine", interval)
+            tables.append(self.lake.table(tables.QUARANTINE_TABLE), self._quarantined(records))
         if decision.rows:
             readable = records.where(F.col("reason").isNull())
             rows = (
@@ -102,7 +103,7 @@ class StreamIntake(Intake):
             if decision.counts.replaced:
                 tables.merge_newest(self.target, rows, self.source)
             else:
-                tables.append_new(self.target, rows, writer, interval)
+                tables.append(self.target, rows)
 
 
 class TableStream:
@@ -206,7 +207,7 @@ class TableStream:
         """Counts records that were never counted, in the ledger, and then writes them."""
         decision = decide(facts, self._index)
         self._count(intake.spark, decision, facts)
-        intake.write_decided(records, decision, writer=self._ledger_id, interval=self._interval)
+        intake.write_decided(records, decision)
         self._index.update(decision.rows)
 
     def _count(self, spark: SparkSession, decision: Decision, facts: Facts) -> None:

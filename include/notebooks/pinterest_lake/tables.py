@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
+from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.utils import AnalysisException
 
 from pinterest_lake.lake import Lake
-from pinterest_lake.schemas import CONSTRAINTS, LEDGER, QUARANTINE, Source, columns_of
+from pinterest_lake.schemas import CONSTRAINTS, LEDGER, QUARANTINE, STREAMS, Source, columns_of
 
 QUARANTINE_TABLE = "quarantine"
+_MANY_COMMITS = {"delta.checkpointInterval": "100"}
+"""For tables that get commits by the second: a checkpoint takes longer than the commits it is written between."""
 _QUARANTINE_KEY = ["table", "source", "shard", "position"]
 
 
@@ -24,9 +29,9 @@ def create_table(
     comment: str,
     *,
     partitioned_by: Sequence[str] = (),
-    constraints: Mapping[str, str] | None = None,
+    properties: Mapping[str, str] | None = None,
 ) -> None:
-    """Creates a Delta table with comments and CHECK constraints, unless it exists. ``name`` is full and quoted."""
+    """Creates a Delta table with comments and properties, unless it exists. ``name`` is full and quoted."""
     if spark.catalog.tableExists(name):
         return
     columns = ", ".join(
@@ -34,12 +39,12 @@ def create_table(
         for field in schema.fields
     )
     partitions = ", ".join(f"`{column}`" for column in partitioned_by)
-    checks = ", ".join(f"'delta.constraints.{key}' = '{check}'" for key, check in (constraints or {}).items())
+    told = ", ".join(f"'{key}' = '{value}'" for key, value in (properties or {}).items())
     spark.sql(
         f"CREATE TABLE IF NOT EXISTS {name} ({columns}) USING DELTA "
         + (f"PARTITIONED BY ({partitions}) " if partitions else "")
         + f"COMMENT '{_quoted(comment)}'"
-        + (f" TBLPROPERTIES ({checks})" if checks else "")
+        + (f" TBLPROPERTIES ({told})" if told else "")
     )
 
 
@@ -60,6 +65,8 @@ def create_shared_tables(spark: SparkSession, lake: Lake) -> None:
         LEDGER,
         "What was read and what became of it",
         partitioned_by=["table", "run_id"],
+        # read by its partitions alone: statistics of its columns would serve nobody
+        properties={**_MANY_COMMITS, "delta.dataSkippingNumIndexedCols": "0"},
     )
 
 
@@ -67,7 +74,9 @@ def create_clean_table(spark: SparkSession, lake: Lake, table: str, source: Sour
     """Creates a clean table unless it exists; gives its full name."""
     name = lake.table(lake.clean(table, source))
     comment = f"Clean {table} records, one row for each post, the newest record of it"
-    create_table(spark, name, columns_of(table, source), comment, constraints=CONSTRAINTS[table])
+    checks = {f"delta.constraints.{key}": check for key, check in CONSTRAINTS[table].items()}
+    properties = {**checks, **(_MANY_COMMITS if source is STREAMS else {})}
+    create_table(spark, name, columns_of(table, source), comment, properties=properties)
     return name
 
 
@@ -76,7 +85,7 @@ def append_quarantine(lake: Lake, rows: DataFrame, table: str) -> None:
     name = lake.table(QUARANTINE_TABLE)
     held = rows.sparkSession.table(name).where(F.col("table") == table).select(*_QUARANTINE_KEY)
     new = rows.join(held, on=_QUARANTINE_KEY, how="left_anti").select(*QUARANTINE.names)
-    new.write.format("delta").mode("append").saveAsTable(name)
+    append(name, new)
 
 
 def replace_quarantine(lake: Lake, rows: DataFrame, table: str) -> None:
@@ -120,8 +129,22 @@ def merge_newest(name: str, rows: DataFrame, source: Source) -> None:
     )
 
 
+def frame_of(spark: SparkSession, rows: Sequence[Mapping[str, Any]], schema: T.StructType) -> DataFrame:
+    """A few rows as a frame of one partition. By Arrow: tuples would be sent through a Python worker."""
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=to_arrow_schema(schema))
+    return spark.createDataFrame(table, schema).coalesce(1)
+
+
+def append(name: str, rows: DataFrame) -> None:
+    """Appends rows."""
+    rows.write.format("delta").mode("append").saveAsTable(name)
+
+
 def append_new(name: str, rows: DataFrame, writer: str, version: int) -> None:
-    """Appends rows whose posts the table has not. What ``writer`` has written as ``version`` is skipped."""
+    """Appends rows, unless ``writer`` has appended as ``version`` before.
+
+    To know that, Delta reads the whole state of the table: three times what the append itself takes.
+    """
     rows.write.format("delta").mode("append").option("txnAppId", writer).option(
         "txnVersion", version
     ).saveAsTable(name)

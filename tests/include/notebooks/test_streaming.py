@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import random
 import shutil
@@ -78,8 +79,8 @@ class Reader:
     def _publish(self) -> None:
         self.told = json.loads(json.dumps(self.stream.progress))
 
-    def put(self, count: int, seed: int, shards: int = 2, posts: int = 12) -> Records:
-        """New records: versions of a few posts, each post in one shard, and hostile ones among them."""
+    def put(self, count: int, seed: int, shards: int = 2, posts: int = 12, strange: float = 0.25) -> Records:
+        """New records: one that cannot be read, versions of ``posts`` posts, each in one shard, and strange ones."""
         pick = random.Random(seed)
         hostile = [
             raw if isinstance(raw, bytes) else raw.encode()
@@ -89,7 +90,12 @@ class Reader:
         new: Records = {}
         for number in range(len(self.records), len(self.records) + count):
             ind = pick.randrange(posts)
-            raw = pick.choice(hostile) if pick.random() < 0.25 else geo(ind=ind, country=f"version {number}")
+            if not new:
+                raw = b"hostile"
+            elif pick.random() < strange:
+                raw = pick.choice(hostile)
+            else:
+                raw = geo(ind=ind, country=f"version {number}")
             new[FIRST + number, f"shardId-{ind % shards:012d}"] = raw
         self.records |= new
         return new
@@ -158,27 +164,32 @@ def test_batches_of_several_shards_and_restarts(reader: Reader) -> None:
     reader.check()
 
 
+QUARANTINE, ROWS = 1, 2
+"""Of a micro-batch's appends, the first and the second."""
 POINTS = [
-    (StreamLedger, "add", "before"),
-    (StreamLedger, "add", "after"),
-    (tables, "append_new", "before"),
-    (tables, "append_new", "after"),
-    (tables, "merge_newest", "before"),
-    (tables, "merge_newest", "after"),
-    (Reader, "_publish", "before"),
-    (Reader, "_publish", "after"),
+    (StreamLedger, "add", "before", 1),
+    (StreamLedger, "add", "after", 1),
+    (tables, "append", "before", QUARANTINE),
+    (tables, "append", "after", QUARANTINE),
+    (tables, "append", "before", ROWS),
+    (tables, "append", "after", ROWS),
+    (tables, "merge_newest", "before", 1),
+    (tables, "merge_newest", "after", 1),
+    (Reader, "_publish", "before", 1),
+    (Reader, "_publish", "after", 1),
 ]
 
 
-@pytest.mark.parametrize(("checkpoint", "points"), [("kept", POINTS), ("lost", POINTS[1:6])])
+@pytest.mark.parametrize(("checkpoint", "points"), [("kept", POINTS), ("lost", POINTS[1:8])])
 def test_a_kill_anywhere(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch, checkpoint: str, points: list[tuple[Any, str, str]]
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, checkpoint: str, points: list[tuple[Any, str, str, int]]
 ) -> None:
     """With its checkpoint, a new driver is given the same batch; without, all there is, in other batches."""
     reader.take(reader.put(20, 0))
     pick = random.Random(1)
     for seed, point in enumerate(points, start=1):
-        batch = reader.put(12, seed)
+        # rows are appended where all posts are new, and merged where one is not
+        batch = reader.put(12, seed, **({"posts": 10**6, "strange": 0} if point[1] == "append" else {}))
         with monkeypatch.context() as patched:
             _crash(patched, *point)
             with pytest.raises(Crash):
@@ -196,14 +207,18 @@ def test_a_kill_anywhere(
     reader.check()
 
 
-def _crash(patched: pytest.MonkeyPatch, where: Any, name: str, when: str) -> None:
-    """Makes a function die, before or after it has done its work."""
+def _crash(patched: pytest.MonkeyPatch, where: Any, name: str, when: str, call: int) -> None:
+    """Makes a function die at its nth call, before or after it has done its work."""
     function: Callable[..., Any] = getattr(where, name)
+    calls = itertools.count(1)
 
-    def dying(*args: Any, **kwargs: Any) -> None:
-        if when == "after":
-            function(*args, **kwargs)
-        raise Crash
+    def dying(*args: Any, **kwargs: Any) -> Any:
+        if (dies := next(calls) == call) and when == "before":
+            raise Crash
+        result = function(*args, **kwargs)
+        if dies:
+            raise Crash
+        return result
 
     patched.setattr(where, name, dying)
 
