@@ -34,9 +34,9 @@ def clean(records: DataFrame, table: str) -> DataFrame:
     fields = RECORDS[table].fields
     kept = [name for name in records.columns if name not in fields]
     texts = {name: tidy(name) for name, kind in fields.items() if kind is Kind.TEXT}
-    return records.withColumns(texts).select(
-        *kept, *[column.alias(name) for name, column in _columns(table).items()]
-    )
+    tidied = records.withColumns(texts)
+    counted = with_follower_count(tidied) if table == "pin" else tidied
+    return counted.select(*kept, *[column.alias(name) for name, column in _columns(table).items()])
 
 
 def _columns(table: str) -> dict[str, Column]:
@@ -44,10 +44,9 @@ def _columns(table: str) -> dict[str, Column]:
     made = {
         "pin": {
             "ind": F.col("index"),
-            "follower_count": follower_count("follower_count"),
+            "follower_count": F.col("_count"),
             "save_location": _save_location("save_location"),
-            "follower_count_unparsable": F.col("follower_count").isNotNull()
-            & follower_count("follower_count").isNull(),
+            "follower_count_unparsable": F.col("follower_count").isNotNull() & F.col("_count").isNull(),
         },
         "geo": {"coordinates": _coordinates("latitude", "longitude")},
         "user": {"user_name": _user_name("first_name", "last_name")},
@@ -63,20 +62,30 @@ def tidy(name: str) -> Column:
     return F.when(~missing, text)
 
 
-def follower_count(name: str) -> Column:
-    """The count a text such as ``5.2k``, ``1,234`` or ``2M`` stands for, as long; null when it is none.
+def with_follower_count(pins: DataFrame) -> DataFrame:
+    """Adds ``_count``: what a text such as ``5.2k``, ``1,234`` or ``2M`` stands for, as long; null when it is none.
 
     The arithmetic is done on the digits, so that no count is rounded: a fraction counts only as far as the
     suffix moves the point, and what is no whole number or exceeds 64 bits is null.
     """
-    text = F.col(name)
-    whole = F.regexp_replace(F.regexp_extract(text, _COUNT, 1), ",", "")
-    fraction = F.regexp_replace(F.regexp_extract(text, _COUNT, 2), r"0+\z", "")
+    # in steps, because Spark writes a column out again wherever it is used, unless a step has made it
+    text = F.col("follower_count")
     suffix = F.lower(F.regexp_extract(text, _COUNT, 3))
-    zeros = F.when(suffix == "k", 3).when(suffix == "m", 6).when(suffix == "b", 9).otherwise(0)
-    digits = F.regexp_replace(F.concat(whole, F.rpad(fraction, zeros, "0")), r"\A0+(?=[0-9])", "")
-    fits = (F.length(fraction) <= zeros) & (F.length(digits) <= _LONG_DIGITS)
-    return F.when(text.rlike(_COUNT) & fits, digits.try_cast("long"))
+    whole, fraction, zeros, digits = map(F.col, ("_whole", "_fraction", "_zeros", "_digits"))
+    fits = (whole != "") & (F.length(fraction) <= zeros) & (F.length(digits) <= _LONG_DIGITS)
+    return (
+        pins
+        .withColumns({
+            "_whole": F.regexp_replace(F.regexp_extract(text, _COUNT, 1), ",", ""),
+            "_fraction": F.regexp_replace(F.regexp_extract(text, _COUNT, 2), r"0+\z", ""),
+            "_zeros": F.when(suffix == "k", 3).when(suffix == "m", 6).when(suffix == "b", 9).otherwise(0),
+        })
+        .withColumn(
+            "_digits",
+            F.regexp_replace(F.concat(whole, F.rpad(fraction, zeros, "0")), r"\A0+(?=[0-9])", ""),
+        )
+        .withColumn("_count", F.when(fits, digits.try_cast("long")))
+    )
 
 
 def _save_location(name: str) -> Column:

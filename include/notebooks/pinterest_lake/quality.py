@@ -85,7 +85,7 @@ def _parse(lines: DataFrame) -> DataFrame:
 
 
 def _is_shallow(text: str) -> Column:
-    """Whether a text nests at most ``DEEPEST`` levels; only texts with that many brackets are looked through."""
+    """Whether a text nests at most ``DEEPEST`` levels; only long texts are looked through."""
     opened = F.length(F.regexp_replace(text, r"[^\[{]++", ""))
     brackets = F.regexp_replace(F.regexp_replace(text, _STRING, ""), r"[^\[\]{}]++", "")
     start = F.struct(F.lit(0).alias("now"), F.lit(0).alias("most"))
@@ -95,7 +95,9 @@ def _is_shallow(text: str) -> Column:
         return F.struct(now.alias("now"), F.greatest(depth["most"], now).alias("most"))
 
     deepest = F.aggregate(F.split(brackets, ""), start, step, lambda depth: depth["most"])
-    return F.when(opened <= DEEPEST, True).otherwise(deepest <= DEEPEST)
+    # too short for one level more: each takes a bracket and the one that ends it, and what does not end is no JSON
+    short = F.octet_length(text) <= 2 * DEEPEST
+    return F.when(short | (opened <= DEEPEST), True).otherwise(deepest <= DEEPEST)
 
 
 def _value(name: str, kind: Kind) -> Column:
@@ -126,7 +128,7 @@ def _reason(record: Record, *, one_line: bool) -> Column:
         Reason.NULL_VALUE: F.col("raw").isNull(),
         Reason.LINE_BREAK: F.contains("raw", F.lit(b"\n")) & F.lit(one_line),
         Reason.NOT_UTF8: text.isNull() | (F.col("_whole") & _has_half_a_pair(text)),
-        Reason.BLANK: F.btrim(text, F.lit(WHITE_SPACE)) == "",
+        Reason.BLANK: F.ltrim(text, F.lit(WHITE_SPACE)) == "",
         Reason.NOT_JSON: ~F.col("_whole"),
         Reason.NOT_AN_OBJECT: ~is_object,
         Reason.NO_IND: ~_is_given(record.key),
@@ -165,7 +167,7 @@ def _has_half_a_pair(text: Column) -> Column:
         escapes_only, r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}", "-"
     )
     half = r"\\u[dD][89a-fA-F]"
-    return F.when(text.rlike(half), unpaired.rlike(half)).otherwise(False)
+    return F.when(text.contains("\\u") & text.rlike(half), unpaired.rlike(half)).otherwise(False)
 
 
 def _any(tests: object) -> Column:

@@ -289,7 +289,8 @@ def test_what_is_no_line_is_held_whatever_it_says(spark: SparkSession) -> None:
 
 def test_what_nests_too_deep_is_not_json_and_ends_nothing(spark: SparkSession) -> None:
     deep = [b'{"ind": 1, "country": ' + b"[" * n + b"]" * n + b"}" for n in (DEEPEST, 1_000, 100_000)]
-    assert [why for why, _ in spark_says(spark, "geo", deep)] == ["not_json"] * 3
+    unended = [b"[" * 2 * DEEPEST, b'{"ind":' * (2 * DEEPEST // 7), b"[" * 100_000]
+    assert [why for why, _ in spark_says(spark, "geo", deep + unended)] == ["not_json"] * 6
 
 
 LITERALS = st.one_of(
