@@ -3,7 +3,7 @@
 # MAGIC # maintain
 # MAGIC Puts the small files of the batch tables together (`OPTIMIZE`) and deletes those that no version of the last
 # MAGIC `retention_hours` needs (`VACUUM`). No row changes. Older versions can then no longer be read. The tables of the
-# MAGIC streams are left alone: a stream that writes at the same time would have to try again.
+# MAGIC streams put their files together themselves; here, only what no version needs is deleted.
 
 # COMMAND ----------
 

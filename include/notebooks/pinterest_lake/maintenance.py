@@ -1,4 +1,8 @@
-"""Keeps the tables small: OPTIMIZE puts small files together, VACUUM deletes those that no version needs."""
+"""Keeps the tables small: OPTIMIZE puts small files together, VACUUM deletes those that no version needs.
+
+The tables of the streams put their files together themselves: a stream that writes while somebody else does would
+have to try again.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from pinterest_lake.answers import ANSWER_SETS_TABLE, ANSWERS
 from pinterest_lake.expectations import QUALITY_TABLE
 from pinterest_lake.lake import Lake, SettingsError
 from pinterest_lake.ledger import LEDGER_TABLE
-from pinterest_lake.schemas import TABLES, TOPICS
+from pinterest_lake.schemas import STREAMS, TABLES, TOPICS
 from pinterest_lake.tables import QUARANTINE_TABLE
 
 SAFE_HOURS = 168
@@ -23,17 +27,20 @@ def hours_of(text: str) -> int:
 
 
 def maintain(spark: SparkSession, lake: Lake, hours: int) -> dict[str, int]:
-    """Looks after the batch's tables; gives how many files of each were put together."""
+    """Looks after all tables; gives how many files of each of the batch's were put together."""
     mine = ", ".join(f"'{lake.clean(table, TOPICS)}'" for table in TABLES)
     # the streams write these two as well, each its own partitions
     shared = dict.fromkeys((QUARANTINE_TABLE, LEDGER_TABLE), f" WHERE `table` IN ({mine})")
     alone = [lake.clean(table, TOPICS) for table in TABLES]
     alone += [table for table, _ in ANSWERS.values()] + [ANSWER_SETS_TABLE, QUALITY_TABLE]
+    parts = {**dict.fromkeys(alone, ""), **shared}
     done = {}
-    for name, part in {**dict.fromkeys(alone, ""), **shared}.items():
+    for name in [*parts, *(lake.clean(table, STREAMS) for table in TABLES)]:
         table = lake.table(name)
-        if spark.catalog.tableExists(table):
-            metrics = spark.sql(f"OPTIMIZE {table}{part}").select("metrics.numFilesRemoved").collect()
+        if not spark.catalog.tableExists(table):
+            continue
+        if name in parts:
+            metrics = spark.sql(f"OPTIMIZE {table}{parts[name]}").select("metrics.numFilesRemoved").collect()
             done[name] = int(metrics[0][0])
-            spark.sql(f"VACUUM {table} RETAIN {hours} HOURS")
+        spark.sql(f"VACUUM {table} RETAIN {hours} HOURS")
     return done

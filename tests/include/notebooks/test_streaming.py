@@ -265,6 +265,24 @@ def test_the_ledger_of_a_long_run_stays_short(reader: Reader, monkeypatch: pytes
     assert run == total
 
 
+def test_the_files_of_a_long_run_are_put_together(reader: Reader) -> None:
+    spark = reader.workspace.spark
+    spark.conf.set("spark.databricks.delta.autoCompact.minNumFiles", "4")
+    try:
+        files = []
+        for seed in range(5):
+            reader.take(reader.put(5, seed, shards=1, posts=10**6, strange=0))
+            name = reader.workspace.lake().table("pinterest_geo_table")
+            files.append(spark.sql(f"DESCRIBE DETAIL {name}").first()["numFiles"])
+    finally:
+        spark.conf.unset("spark.databricks.delta.autoCompact.minNumFiles")
+    assert max(files) < 4, "five batches of one or two files each"
+    reader.check()
+    reader.start()
+    reader.take(reader.put(5, 9))
+    reader.check()
+
+
 def test_each_batch_is_told(reader: Reader) -> None:
     reader.take(reader.put(7, 0))
     [batch] = reader.stream.progress["batches"]
