@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from pinterest_lake.lake import Lake, SettingsError
 from pinterest_lake.ledger import Counts
 from pinterest_lake.schemas import QUALITY, TABLES, Source
-from pinterest_lake.tables import create_table, frame_of
+from pinterest_lake.tables import create_table, frame_of, replace_where
 
 QUALITY_TABLE = "quality"
 FEWEST = 100
@@ -138,8 +138,7 @@ def store(spark: SparkSession, lake: Lake, source: Source, results: Sequence[Res
     given = {"run_id": lake.run_id, "source": source.name, "at": dt.datetime.now(dt.UTC)}
     rows = [{**given, **asdict(result), "passed": result.passed} for result in results]
     condition = f"source = '{source.name}' AND run_id = '{lake.run_id}'"
-    frame = frame_of(spark, rows, QUALITY)
-    frame.write.format("delta").mode("overwrite").option("replaceWhere", condition).saveAsTable(name)
+    replace_where(name, frame_of(spark, rows, QUALITY), condition)
 
 
 def published(results: Sequence[Result]) -> list[dict[str, Any]]:

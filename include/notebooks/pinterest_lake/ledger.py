@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from pinterest_lake.lake import Lake
 from pinterest_lake.schemas import LEDGER
-from pinterest_lake.tables import frame_of
+from pinterest_lake.tables import append_new, frame_of, replace_where
 
 PLANNED, COMMITTED = "planned", "committed"
 INCREMENT, REFRESH, RETRY = "increment", "refresh", "retry"
@@ -120,7 +120,7 @@ class Ledger:
         For streams, whose steps are seconds apart: one row for each run, however long it lasts.
         """
         condition = f"`table` = '{self._table}' AND run_id = '{self._lake.run_id}'"
-        self._write(step, PLANNED, mode="overwrite", options={"replaceWhere": condition})
+        replace_where(self._name, self._row(step, PLANNED), condition)
 
     def identity(self) -> str:
         """Names this ledger for good: another one, in a schema made anew, has another."""
@@ -137,11 +137,10 @@ class Ledger:
 
     def _append(self, step: Step, event: str) -> None:
         # Delta skips a version it has seen: of two runs that plan the same step, one is heard
-        options = {"txnAppId": f"{self._table}/{event}", "txnVersion": str(step.interval)}
-        self._write(step, event, mode="append", options=options)
+        append_new(self._name, self._row(step, event), f"{self._table}/{event}", step.interval)
         self._rows.append((event, replace(step, run_id=self._lake.run_id)))
 
-    def _write(self, step: Step, event: str, *, mode: str, options: Mapping[str, str]) -> None:
+    def _row(self, step: Step, event: str) -> DataFrame:
         values = {
             **{name: getattr(step.counts, name) for name in _COUNTED},
             "by_reason": dict(step.counts.by_reason),
@@ -154,8 +153,7 @@ class Ledger:
             "taken": json.dumps(step.taken),
             "progress": json.dumps(step.progress),
         }
-        row = frame_of(self._spark, [values], LEDGER)
-        row.write.format("delta").mode(mode).options(**options).saveAsTable(self._name)
+        return frame_of(self._spark, [values], LEDGER)
 
 
 def _step(row: Row) -> Step:

@@ -83,7 +83,7 @@ class StreamLedger(Ledger):
 
     def add(self, step: Step) -> None:
         """Writes down what the step will do, without a look at what is there."""
-        self._write(step, PLANNED, mode="append", options={})
+        tables.append(self._name, self._row(step, PLANNED))
 
 
 class StreamIntake(Intake):

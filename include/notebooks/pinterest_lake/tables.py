@@ -76,8 +76,9 @@ def create_clean_table(spark: SparkSession, lake: Lake, table: str, source: Sour
     """Creates a clean table unless it exists; gives its full name."""
     name = lake.table(lake.clean(table, source))
     comment = f"Clean {table} records, one row for each post, the newest record of it"
-    checks = {f"delta.constraints.{key}": check for key, check in CONSTRAINTS[table].items()}
-    properties = {**checks, **({**_MANY_COMMITS, **_SMALL_FILES} if source is STREAMS else {})}
+    properties = {f"delta.constraints.{key}": check for key, check in CONSTRAINTS[table].items()}
+    if source is STREAMS:
+        properties |= _MANY_COMMITS | _SMALL_FILES
     create_table(spark, name, columns_of(table, source), comment, properties=properties)
     return name
 
@@ -92,9 +93,7 @@ def append_quarantine(lake: Lake, rows: DataFrame, table: str) -> None:
 
 def replace_quarantine(lake: Lake, rows: DataFrame, table: str) -> None:
     """Puts records in the place of all that is held of a table."""
-    rows.select(*QUARANTINE.names).write.format("delta").mode("overwrite").option(
-        "replaceWhere", f"`table` = '{table}'"
-    ).saveAsTable(lake.table(QUARANTINE_TABLE))
+    replace_where(lake.table(QUARANTINE_TABLE), rows.select(*QUARANTINE.names), f"`table` = '{table}'")
 
 
 def release(lake: Lake, records: DataFrame, table: str) -> None:
@@ -150,6 +149,11 @@ def append_new(name: str, rows: DataFrame, writer: str, version: int) -> None:
     rows.write.format("delta").mode("append").option("txnAppId", writer).option(
         "txnVersion", version
     ).saveAsTable(name)
+
+
+def replace_where(name: str, rows: DataFrame, condition: str) -> None:
+    """Puts rows, which must meet the condition, in the place of all that meet it."""
+    rows.write.format("delta").mode("overwrite").option("replaceWhere", condition).saveAsTable(name)
 
 
 def replace_rows(name: str, rows: DataFrame) -> None:
