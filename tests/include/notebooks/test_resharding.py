@@ -87,8 +87,8 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert server.poll() is None, log.read_text()
         yield url
     finally:
-        server.terminate()
-        server.wait(20)
+        server.kill()  # it keeps nothing, and asked to end it may wait for its open connections
+        server.wait()
 
 
 def client(url: str) -> Any:
