@@ -130,6 +130,8 @@ class Settings:
                 "spark_version": "18.0.x-scala2.13",
                 "node_type_id": "m5d.large",
                 "num_workers": 1,
+                # of 100 compiled plans, which is what Spark keeps unless told otherwise, a MERGE alone takes 30
+                "spark_conf": {"spark.sql.codegen.cache.maxEntries": "2000"},
                 **compute,
             }
         }

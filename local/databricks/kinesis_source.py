@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -101,22 +102,22 @@ class Options:
 
 @dataclass(frozen=True)
 class Range(InputPartition):
-    """What one task reads: a range of one shard, and the files that hold it if there are any."""
+    """What one task reads: a range of one shard, and the file that holds it if there is one."""
 
     stream: str
     shard: str
     start: Position
     last: str
-    files: tuple[str, ...]
+    file: Path | None
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Records fetched at once, kept in a file: those after ``start`` up to ``end``."""
+    """Records fetched at once: those after ``start`` up to ``end``. They are kept in a file, if they were kept."""
 
     start: Position
     end: Position
-    file: Path
+    file: Path | None = None
 
 
 class KinesisReader(DataSourceStreamReader):
@@ -167,14 +168,17 @@ class KinesisReader(DataSourceStreamReader):
             first, last = _open(start.get(key, {"trim_horizon": True})), _open(position)
             if first != last and "after" in last:
                 stream, shard = key.split("/")
-                ranges.append(Range(stream, shard, first, last["after"], self._files(key, first, last)))
+                kept = self._kept(key, first, last) or [_Chunk(first, last)]
+                ranges += [
+                    Range(stream, shard, chunk.start, chunk.end["after"], chunk.file) for chunk in kept
+                ]
         return ranges
 
     def read(self, partition: Range) -> Iterator[pa.RecordBatch]:  # type: ignore[override]
-        if partition.files and all(Path(file).exists() for file in partition.files):
-            for file in partition.files:
-                with pa.memory_map(file) as source:
-                    yield pa.ipc.open_file(source).get_batch(0)
+        _without_archives()
+        if partition.file and partition.file.exists():
+            with pa.memory_map(str(partition.file)) as source:
+                yield pa.ipc.open_file(source).get_batch(0)
             return
         kinesis, last = self._options.client(), int(partition.last)
         for records, _ in _fetch(
@@ -191,7 +195,7 @@ class KinesisReader(DataSourceStreamReader):
         for key, chunks in self._chunks.items():
             last = int(end.get(key, {}).get("after", 0))
             for chunk in chunks:
-                if int(chunk.end["after"]) <= last:
+                if chunk.file and int(chunk.end["after"]) <= last:
                     chunk.file.unlink(missing_ok=True)
             self._chunks[key] = [chunk for chunk in chunks if int(chunk.end["after"]) > last]
 
@@ -273,16 +277,26 @@ class KinesisReader(DataSourceStreamReader):
             writer.write_batch(batch)
         return Path(name)
 
-    def _files(self, key: str, first: Position, last: Position) -> tuple[str, ...]:
-        """The files that together are this range, or none."""
-        files, reached = [], first
+    def _kept(self, key: str, first: Position, last: Position) -> list[_Chunk]:
+        """The chunks that together are this range, or none."""
+        chunks, reached = [], first
         for chunk in self._chunks.get(key, []):
             if chunk.start == reached:
-                files.append(str(chunk.file))
+                chunks.append(chunk)
                 reached = chunk.end
             if reached == last:
-                return tuple(files)
-        return ()
+                return chunks
+        return []
+
+
+def _without_archives() -> None:
+    """Takes pyspark.zip and py4j's off this worker's path: both are installed as folders too.
+
+    A worker looks for changed modules before each task, and for that reads the lists of the archives again: 0.1 s.
+    """
+    sys.path[:] = [entry for entry in sys.path if not entry.endswith(".zip")]
+    for entry in [entry for entry in sys.path_importer_cache if entry.endswith(".zip")]:
+        del sys.path_importer_cache[entry]
 
 
 def _is_open(shard: Mapping[str, Any]) -> bool:

@@ -96,6 +96,8 @@ def _spark(settings: Settings) -> dict[str, str]:
         "spark.sql.shuffle.partitions": "2",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
         "spark.databricks.delta.snapshotPartitions": "1",
+        # compiled code is kept for as many plans as a stream has; of 100, the default, a MERGE alone takes 30
+        "spark.sql.codegen.cache.maxEntries": "2000",
         # a stream's files are put together rarely: on two cores that is a second or two in which it stands
         "spark.databricks.delta.autoCompact.minNumFiles": "200",
     }

@@ -28,7 +28,13 @@ TABLES = ("pin", "geo", "user")
 # A stream needs a cluster that stays up, so it cannot default to serverless compute as the batch does.
 DEFAULT_COMPUTE: Mapping[str, Any] = {"serverless": True}
 DEFAULT_STREAM_COMPUTE: Mapping[str, Any] = {
-    "new_cluster": {"spark_version": "18.0.x-scala2.13", "node_type_id": "m5d.large", "num_workers": 1}
+    "new_cluster": {
+        "spark_version": "18.0.x-scala2.13",
+        "node_type_id": "m5d.large",
+        "num_workers": 1,
+        # of 100 compiled plans, which is what Spark keeps unless told otherwise, a MERGE alone takes 30
+        "spark_conf": {"spark.sql.codegen.cache.maxEntries": "2000"},
+    }
 }
 
 

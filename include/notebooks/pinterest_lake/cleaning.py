@@ -22,7 +22,7 @@ PLACEHOLDERS = {
 }
 SAVE_LOCATION_PREFIX = "Local save in "
 
-_COUNT = r"\A([0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)(?:\.([0-9]+))?([kKmMbB]?)\z"
+_COUNT = r"\A(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)(?:\.[0-9]+)?[kKmMbB]?\z"
 _LONG_DIGITS = 19
 
 
@@ -33,8 +33,10 @@ def clean(records: DataFrame, table: str) -> DataFrame:
     """
     fields = RECORDS[table].fields
     kept = [name for name in records.columns if name not in fields]
-    texts = {name: tidy(name) for name, kind in fields.items() if kind is Kind.TEXT}
-    tidied = records.withColumns(texts)
+    texts = [name for name, kind in fields.items() if kind is Kind.TEXT]
+    # in steps, here and below: Spark writes a column out again wherever it is used, unless a step has made it
+    trimmed = records.withColumns({name: F.btrim(F.col(name), F.lit(WHITE_SPACE)) for name in texts})
+    tidied = trimmed.withColumns({name: _unless_missing(name) for name in texts})
     counted = with_follower_count(tidied) if table == "pin" else tidied
     return counted.select(*kept, *[column.alias(name) for name, column in _columns(table).items()])
 
@@ -55,11 +57,9 @@ def _columns(table: str) -> dict[str, Column]:
     return {name: made.get(name, F.col(name)) for name in names}
 
 
-def tidy(name: str) -> Column:
-    """A text without white space around it; null when nothing is left or it is the column's placeholder."""
-    text = F.btrim(F.col(name), F.lit(WHITE_SPACE))
-    missing = text.isin("", *PLACEHOLDERS.get(name, []))
-    return F.when(~missing, text)
+def _unless_missing(name: str) -> Column:
+    """A trimmed text; null when nothing is left or it is the column's placeholder."""
+    return F.when(~F.col(name).isin("", *PLACEHOLDERS.get(name, [])), F.col(name))
 
 
 def with_follower_count(pins: DataFrame) -> DataFrame:
@@ -68,23 +68,22 @@ def with_follower_count(pins: DataFrame) -> DataFrame:
     The arithmetic is done on the digits, so that no count is rounded: a fraction counts only as far as the
     suffix moves the point, and what is no whole number or exceeds 64 bits is null.
     """
-    # in steps, because Spark writes a column out again wherever it is used, unless a step has made it
-    text = F.col("follower_count")
-    suffix = F.lower(F.regexp_extract(text, _COUNT, 3))
-    whole, fraction, zeros, digits = map(F.col, ("_whole", "_fraction", "_zeros", "_digits"))
-    fits = (whole != "") & (F.length(fraction) <= zeros) & (F.length(digits) <= _LONG_DIGITS)
+    text, number, digits = F.col("follower_count"), F.col("_number"), F.col("_digits")
+    last = F.lower(F.right(text, F.lit(1)))
+    whole = F.replace(F.substring_index(number, ".", 1), F.lit(","), F.lit(""))
+    fraction = F.when(F.contains(number, F.lit(".")), F.substring_index(number, ".", -1)).otherwise("")
+    fits = (F.length("_fraction") <= F.col("_zeros")) & (F.length(digits) <= _LONG_DIGITS)
     return (
         pins
         .withColumns({
-            "_whole": F.regexp_replace(F.regexp_extract(text, _COUNT, 1), ",", ""),
-            "_fraction": F.regexp_replace(F.regexp_extract(text, _COUNT, 2), r"0+\z", ""),
-            "_zeros": F.when(suffix == "k", 3).when(suffix == "m", 6).when(suffix == "b", 9).otherwise(0),
+            "_number": F.when(text.rlike(_COUNT), F.rtrim(text, F.lit("kKmMbB"))),
+            "_zeros": F.when(last == "k", 3).when(last == "m", 6).when(last == "b", 9).otherwise(0),
         })
+        .withColumns({"_whole": whole, "_fraction": F.rtrim(fraction, F.lit("0"))})
         .withColumn(
-            "_digits",
-            F.regexp_replace(F.concat(whole, F.rpad(fraction, zeros, "0")), r"\A0+(?=[0-9])", ""),
+            "_digits", F.ltrim(F.concat("_whole", F.rpad("_fraction", F.col("_zeros"), "0")), F.lit("0"))
         )
-        .withColumn("_count", F.when(fits, digits.try_cast("long")))
+        .withColumn("_count", F.when(fits, F.concat(F.lit("0"), digits).try_cast("long")))
     )
 
 

@@ -97,7 +97,9 @@ class Intake:
             store(self.lake, held, self.name)
         readable = records.where(F.col("reason").isNull())
         rows = chosen(readable, weighed.verdicts, self.source, written=weighed.written, left=weighed.left)
-        rows = rows.withColumn("_ingested_at", _now()).select(*columns_of(self.table, self.source).names)
+        rows = rows.withColumn("_ingested_at", self._ingested_at()).select(
+            *columns_of(self.table, self.source).names
+        )
         if refresh:
             tables.replace_rows(self.target, rows)
         elif weighed.counts.replaced or (weighed.written and not writer):
@@ -136,9 +138,9 @@ class Intake:
             "reason",
             "raw",
             F.lit(self.lake.run_id).alias("run_id"),
-            _now().alias("ingested_at"),
+            self._ingested_at().alias("ingested_at"),
         )
 
-
-def _now() -> Column:
-    return F.lit(dt.datetime.now(dt.UTC))
+    def _ingested_at(self) -> Column:
+        """When the records were taken in."""
+        return F.lit(dt.datetime.now(dt.UTC))

@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 
 from pinterest_lake.lake import Lake
 from pinterest_lake.schemas import LEDGER
-from pinterest_lake.tables import append_new, frame_of, replace_where
+from pinterest_lake.tables import append, append_new, frame_of, replace_where
 
 PLANNED, COMMITTED = "planned", "committed"
 INCREMENT, REFRESH, RETRY = "increment", "refresh", "retry"
@@ -141,19 +141,32 @@ class Ledger:
         self._rows.append((event, replace(step, run_id=self._lake.run_id)))
 
     def _row(self, step: Step, event: str) -> DataFrame:
-        values = {
-            **{name: getattr(step.counts, name) for name in _COUNTED},
-            "by_reason": dict(step.counts.by_reason),
-            "table": self._table,
-            "interval": step.interval,
-            "event": event,
-            "kind": step.kind,
-            "run_id": self._lake.run_id,
-            "at": dt.datetime.now(dt.UTC),
-            "taken": json.dumps(step.taken),
-            "progress": json.dumps(step.progress),
-        }
-        return frame_of(self._spark, [values], LEDGER)
+        return frame_of(self._spark, [row_of(self._lake, self._table, step, event)], LEDGER)
+
+
+def add_planned(spark: SparkSession, lake: Lake, steps: Mapping[str, Step]) -> None:
+    """Writes down the next steps of some tables in one commit, without a look at what is there.
+
+    For streams: nobody else writes the ledger of their tables.
+    """
+    rows = [row_of(lake, table, step, PLANNED) for table, step in steps.items()]
+    append(lake.table(LEDGER_TABLE), frame_of(spark, rows, LEDGER))
+
+
+def row_of(lake: Lake, table: str, step: Step, event: str) -> dict[str, Any]:
+    """A step of a table as a row of ``LEDGER``."""
+    return {
+        **{name: getattr(step.counts, name) for name in _COUNTED},
+        "by_reason": dict(step.counts.by_reason),
+        "table": table,
+        "interval": step.interval,
+        "event": event,
+        "kind": step.kind,
+        "run_id": lake.run_id,
+        "at": dt.datetime.now(dt.UTC),
+        "taken": json.dumps(step.taken),
+        "progress": json.dumps(step.progress),
+    }
 
 
 def _step(row: Row) -> Step:

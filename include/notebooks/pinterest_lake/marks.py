@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -57,14 +58,6 @@ def is_after(marks: Mapping[str, str]) -> Column:
     return F.struct(F.length(number), number) > F.struct(F.length(mark), mark)
 
 
-def came_later(arrived: Mapping[str, int]) -> Column:
-    """Whether a record came so much later than the mark of its shard that it cannot lie before it."""
-    late = F.lit(False)
-    for shard, at in arrived.items():
-        late = late | ((F.col("_shard") == shard) & (F.col("_arrived") > at + RENUMBERED_AFTER))
-    return late
-
-
 @dataclass(frozen=True)
 class Facts:
     """What is known of the records of a micro-batch once they are read: one value a record in each list."""
@@ -77,13 +70,13 @@ class Facts:
     reason: Sequence[str | None]
     flagged: Sequence[bool]
 
-    @property
+    @cached_property
     def ends(self) -> Marks:
         """The last sequence number of each shard."""
-        ends: Marks = {}
+        ends: dict[str, tuple[int, str]] = {}
         for shard, number in zip(self.shard, self.number, strict=True):
-            ends[shard] = later(ends.get(shard, ""), number)
-        return ends
+            ends[shard] = max((len(number), number), ends.get(shard, (0, "")))
+        return {shard: number for shard, (_, number) in ends.items()}
 
     @property
     def arrivals(self) -> dict[str, int]:
@@ -95,22 +88,28 @@ class Facts:
 
     def after(self, marks: Mapping[str, str]) -> Facts:
         """Those of the records that lie behind the marks."""
+        limits = {shard: (len(mark), mark) for shard, mark in marks.items()}
         new = [
             row
             for row, (shard, number) in enumerate(zip(self.shard, self.number, strict=True))
-            if place("", number) > place("", marks.get(shard, ""))
+            if (len(number), number) > limits.get(shard, (0, ""))
         ]
         if len(new) == len(self.number):
             return self
-        return Facts(*([values[row] for row in new] for values in vars(self).values()))
+        return Facts(*([getattr(self, field.name)[row] for row in new] for field in fields(self)))
 
-    def check(self, marks: Mapping[str, str]) -> None:
-        """Raises RenumberedError when a record lies before its mark: only such are among the facts that came later."""
-        for shard, number, arrived in zip(self.shard, self.number, self.arrived, strict=True):
-            if place("", number) <= place("", marks.get(shard, "")):
+    def check(self, marks: Mapping[str, str], arrived: Mapping[str, int]) -> None:
+        """Raises RenumberedError when a record came long after the mark of its shard, and yet lies before it.
+
+        ``arrived``: when the last record of each shard came, in milliseconds since the epoch.
+        """
+        for shard, number, at in zip(self.shard, self.number, self.arrived, strict=True):
+            mark = marks.get(shard, "")
+            late = shard in arrived and at > arrived[shard] + RENUMBERED_AFTER
+            if late and (len(number), number) <= (len(mark), mark):
                 raise RenumberedError(
-                    f"{shard} holds record {number}, which came at {arrived} ms, long after record "
-                    f"{marks[shard]}, and yet has the smaller number: the stream was deleted and made anew by a "
+                    f"{shard} holds record {number}, which came at {at} ms, long after record "
+                    f"{mark}, and yet has the smaller number: the stream was deleted and made anew by a "
                     "service that numbers from the start. Its records would be taken for old ones. Give the "
                     "pipeline another prefix, or a stream with another name"
                 )

@@ -142,7 +142,9 @@ STREAMS = Source(
     lines=False,
 )
 
-_INGESTED_AT = _column("_ingested_at", T.TimestampType(), "when the record was taken in")
+_INGESTED_AT = _column(
+    "_ingested_at", T.TimestampType(), "when the record was taken in: by the run, or by Kinesis"
+)
 _CLEAN = {
     "pin": [
         _column("ind", T.IntegerType(), "number of the post"),
@@ -185,7 +187,7 @@ QUARANTINE = T.StructType([
     _column("reason", T.StringType(), "the first reason why it cannot be read"),
     _column("raw", T.BinaryType(), "the bytes of the record, untouched"),
     _column("run_id", T.StringType(), "run that put it here"),
-    _column("ingested_at", T.TimestampType(), "when it was put here"),
+    _column("ingested_at", T.TimestampType(), "when the record was taken in: by the run, or by Kinesis"),
 ])
 
 LEDGER = T.StructType([

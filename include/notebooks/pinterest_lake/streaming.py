@@ -6,11 +6,14 @@ how far records have been *counted*, and the progress object how far they have s
 were counted by a batch that died are written again, which changes nothing, and not counted again; those that were
 written are passed over. So rows and counts are the same whatever is replayed.
 
-A micro-batch costs one Spark job to read it and one commit each to the ledger and to the table. What becomes of
-its records is decided in plain Python, by an index of the table (post → place of its row) that is read at the
-start and kept: this job is the table's only writer. It takes some 200 MB of the driver for a million posts. New
-posts are appended without Delta's own guard against doubled batches, which would read the whole state of the table
-each time: the marks say that they were never written.
+One query reads all streams. A micro-batch costs one Spark job to read it, one commit to the ledger, and one to each
+table, side by side. What becomes of its records is decided in plain Python, by an index of each table (post → place
+of its row) that is read at the start and kept: this job is the tables' only writer. It takes some 200 MB of the
+driver for a million posts. New posts are appended without Delta's own guard against doubled batches, which would
+read the whole state of the table each time: the marks say that they were never written.
+
+No plan that a micro-batch makes has a number or a time in it that the last one's had not: Spark would compile its
+code anew, which takes longer than all the rest.
 """
 
 from __future__ import annotations
@@ -22,27 +25,29 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark import inheritable_thread_target
 from pyspark.errors import StreamingQueryException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming import StreamingQuery
 
 from pinterest_lake import tables
 from pinterest_lake.intake import Intake
 from pinterest_lake.lake import Lake, SettingsError
-from pinterest_lake.ledger import INCREMENT, PLANNED, Ledger, Step, run_entry
+from pinterest_lake.ledger import INCREMENT, PLANNED, Ledger, Step, add_planned, run_entry
 from pinterest_lake.marks import (
     Decision,
     Facts,
     Marks,
     Place,
     advanced,
-    came_later,
     decide,
     is_after,
     place,
@@ -58,6 +63,8 @@ _BATCHES_TOLD = 20
 """Micro-batches that the progress object tells one by one."""
 _STEPS_KEPT = 500
 """Rows that a run may have in the ledger before they are made one."""
+_ROWS_OF_A_FILE = 10_000
+"""Up to so many rows, a micro-batch adds one file to a table, from however many shards they come."""
 _LARGEST_PROGRESS = 16 * 1024 * 1024
 
 
@@ -78,14 +85,6 @@ class StreamError(Exception):
     """A stream has failed; the text names it and gives the reason."""
 
 
-class StreamLedger(Ledger):
-    """The ledger of a stream's table: nobody else writes it, and its steps are seconds apart."""
-
-    def add(self, step: Step) -> None:
-        """Writes down what the step will do, without a look at what is there."""
-        tables.append(self._name, self._row(step, PLANNED))
-
-
 class StreamIntake(Intake):
     """Takes the records of a stream in."""
 
@@ -97,45 +96,45 @@ class StreamIntake(Intake):
             readable = records.where(F.col("reason").isNull())
             rows = (
                 _chosen(readable, decision)
-                .withColumn("_ingested_at", F.lit(dt.datetime.now(dt.UTC)))
+                .withColumn("_ingested_at", self._ingested_at())
                 .select(*columns_of(self.table, self.source).names)
             )
+            if len(decision.rows) <= _ROWS_OF_A_FILE:
+                rows = rows.coalesce(1)
             if decision.counts.replaced:
                 tables.merge_newest(self.target, rows, self.source)
             else:
                 tables.append(self.target, rows)
 
+    def _ingested_at(self) -> Column:
+        return F.timestamp_millis("_arrived")
+
+
+@dataclass(frozen=True)
+class Part:
+    """The records of a micro-batch for one table: what is known of those not yet written, and those never counted."""
+
+    facts: Facts
+    new: Facts
+    records: DataFrame
+    decision: Decision
+
 
 class TableStream:
-    """Takes the micro-batches of one stream into one table; ``take_in`` is what ``foreachBatch`` calls."""
+    """One stream and the table it is taken into: how far it has come, and what its next step is."""
 
-    def __init__(
-        self,
-        spark: SparkSession,
-        lake: Lake,
-        table: str,
-        *,
-        told: Mapping[str, Any] | None = None,
-        committed: Callable[[], None] = lambda: None,
-    ) -> None:
-        """``told`` is this stream's entry in the progress object an earlier run has left, if there is one.
-
-        ``committed`` is called after each micro-batch that is in the tables.
-        """
+    def __init__(self, spark: SparkSession, lake: Lake, table: str, told: Mapping[str, Any] | None) -> None:
+        """``told`` is this stream's entry in the progress object an earlier run has left, if there is one."""
         self.table = table
         self.stream = lake.feed(table, STREAMS)
+        self.name = lake.clean(table, STREAMS)
         self.progress: dict[str, Any] = {}
         self._lake = lake
-        self._committed = committed
-        self._name = lake.clean(table, STREAMS)
-        self._lock = threading.Lock()
-        self._stopping = False
         create_clean_table(spark, lake, table, STREAMS)
-        ledger = Ledger(spark, lake, self._name)
+        ledger = Ledger(spark, lake, self.name)
         last = ledger.state().pending
         self._ledger_id = ledger.identity()
         self._interval = last.interval if last else 0
-        self._steps = 0
         self._counted: Marks = dict(last.progress["marks"]) if last else {}
         self._arrived: dict[str, int] = dict(last.progress["arrived"]) if last else {}
         self._written: Marks = dict(last.taken) if last else {}
@@ -145,93 +144,67 @@ class TableStream:
         self._run, self._total = ledger.counts(PLANNED)
         self._index = self._read_index(spark)
         self._batches: deque[dict[str, Any]] = deque(maxlen=_BATCHES_TOLD)
-        self._tell()
+        self.tell()
 
-    def records(self, frame: DataFrame) -> DataFrame:
-        """Reads records strictly. ``frame`` has the columns of Databricks' kinesis source.
-
-        It belongs into the query, not into each of its micro-batches: making the plan takes a second.
-        """
-        lines = frame.select(
-            F.col("shardId").alias("_shard"),
-            F.col("sequenceNumber").alias("_sequence_number"),
-            F.unix_millis("approximateArrivalTimestamp").alias("_arrived"),
-            F.length("data").alias("_size"),
-            F.col("data").alias("raw"),
-        )
-        return self._intake(frame.sparkSession).records(lines)
-
-    def take_in(self, records: DataFrame, batch: int) -> None:
-        """Takes one micro-batch of ``records`` in."""
-        del batch  # belongs to one checkpoint; what is new is decided by the records
-        with self._lock:
-            if self._stopping:
-                raise StopRequested(self.stream)
-            began = time.monotonic()
-            with kept(records.where(is_after(self._written) | came_later(self._arrived))) as new:
-                facts = _facts(new, self.table)
-                if not facts.number:
-                    return
-                facts.check(self._written)
-                self._take_in(self._intake(records.sparkSession), new, facts)
-            self._note(facts, time.monotonic() - began)
-            self._tell()
-            self._committed()
-
-    def _intake(self, spark: SparkSession) -> StreamIntake:
+    def intake(self, spark: SparkSession) -> StreamIntake:
         return StreamIntake(spark, self._lake, self.table, STREAMS)
 
-    def stop(self) -> None:
-        """Lets a micro-batch that is being taken in end, and takes no other."""
-        self._stopping = True
-        with self._lock:
-            pass
+    def judge(self, records: DataFrame, facts: Facts) -> Part | None:
+        """Decides what becomes of records; None when all of them have been written.
 
-    def _take_in(self, intake: StreamIntake, records: DataFrame, facts: Facts) -> None:
-        new = facts.after(self._counted)
-        if len(new.number) == len(facts.number):
-            self._take_new(intake, records, new)
-        else:
-            self._write_again(intake, records.where(~is_after(self._counted)))
-            if new.number:
-                self._take_new(intake, records.where(is_after(self._counted)), new)
-        self._written = advanced(self._written, facts.ends)
+        What a micro-batch that died had counted, and perhaps not written, is written here.
+        """
+        facts.check(self._written, self._arrived)
+        unwritten = facts.after(self._written)
+        if not unwritten.number:
+            return None
+        new = unwritten.after(self._counted)
+        if len(new.number) < len(unwritten.number):
+            again = records.where(is_after(self._written) & ~is_after(self._counted))
+            self._write_again(self.intake(records.sparkSession), again)
+        if len(new.number) < len(facts.number):
+            records = records.where(is_after(self._counted))
+        return Part(unwritten, new, records, decide(new, self._index))
+
+    def count(self, part: Part) -> Step:
+        """Counts a part: the step is what the ledger is to say before the part is written."""
+        self._interval += 1
+        step = Step(
+            self._interval,
+            INCREMENT,
+            part.decision.counts,
+            taken=self._written,
+            progress={
+                "marks": advanced(self._counted, part.new.ends),
+                "arrived": {**self._arrived, **part.new.arrivals},
+            },
+        )
+        self._counted, self._arrived = step.progress["marks"], step.progress["arrived"]
+        self._run, self._total = self._run + step.counts, self._total + step.counts
+        return step
+
+    def of_the_run(self, step: Step) -> Step:
+        """The step with the counts of all steps of this run."""
+        return replace(step, counts=self._run)
+
+    def write(self, part: Part) -> None:
+        """Writes a part, once the ledger has its step."""
+        if part.new.number:
+            self.intake(part.records.sparkSession).write_decided(part.records, part.decision)
+            self._index.update(part.decision.rows)
+        self._written = advanced(self._written, part.facts.ends)
 
     def _write_again(self, intake: StreamIntake, records: DataFrame) -> None:
-        """Writes what a micro-batch that died had counted and perhaps not written."""
         with kept(intake.judged(records, refresh=False)) as verdicts:
             intake.write(records, intake.weigh(records, verdicts))
         self._index = self._read_index(intake.spark)
 
-    def _take_new(self, intake: StreamIntake, records: DataFrame, facts: Facts) -> None:
-        """Counts records that were never counted, in the ledger, and then writes them."""
-        decision = decide(facts, self._index)
-        self._count(intake.spark, decision, facts)
-        intake.write_decided(records, decision)
-        self._index.update(decision.rows)
-
-    def _count(self, spark: SparkSession, decision: Decision, facts: Facts) -> None:
-        ledger = StreamLedger(spark, self._lake, self._name)
-        counted = advanced(self._counted, facts.ends)
-        arrived = {**self._arrived, **facts.arrivals}
-        progress = {"marks": counted, "arrived": arrived}
-        run = self._run + decision.counts
-        step = Step(self._interval + 1, INCREMENT, decision.counts, taken=self._written, progress=progress)
-        if self._steps < _STEPS_KEPT:
-            ledger.add(step)
-            self._steps += 1
-        else:
-            ledger.replace(Step(step.interval, INCREMENT, run, taken=step.taken, progress=progress))
-            self._steps = 1
-        self._counted, self._arrived, self._interval = counted, arrived, step.interval
-        self._run, self._total = run, self._total + decision.counts
-
     def _read_index(self, spark: SparkSession) -> dict[int, Place]:
-        rows = spark.table(self._lake.table(self._name)).select("ind", "_shard", "_sequence_number").toArrow()
+        rows = spark.table(self._lake.table(self.name)).select("ind", "_shard", "_sequence_number").toArrow()
         inds, shards, numbers = (rows.column(name).to_pylist() for name in rows.column_names)
         return {ind: place(shard, number) for ind, shard, number in zip(inds, shards, numbers, strict=True)}
 
-    def _note(self, facts: Facts, seconds: float) -> None:
+    def note(self, facts: Facts, seconds: float) -> None:
         """Remembers, and logs, what one micro-batch was."""
         now = dt.datetime.now(dt.UTC)
         self._batches.append({
@@ -243,10 +216,10 @@ class TableStream:
         })
         print(f"{self.stream}: {json.dumps(self._batches[-1])}", flush=True)
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         """Says what is in the tables: the last record of each shard, and the counts of all runs."""
         self.progress = {
-            "table": self._name,
+            "table": self.name,
             "ledger": self._ledger_id,
             "committed": self._written,
             **run_entry(self.table, self._total.standing()),
@@ -254,12 +227,127 @@ class TableStream:
         }
 
 
-def _facts(records: DataFrame, table: str) -> Facts:
-    """Computes the records, and gives what is to be known of each; ``raw`` and the clean columns stay in Spark."""
-    flagged = F.coalesce(*[F.col(name) for name in flags_of(table)], F.lit(False))
+class Streams:
+    """Takes the micro-batches of one query over all streams; ``take_in`` is what ``foreachBatch`` calls."""
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        lake: Lake,
+        *,
+        tables: Sequence[str] = TABLES,
+        told: Mapping[str, Any] | None = None,
+        committed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``told``: what an earlier run has left in the progress object, by stream.
+
+        ``committed`` is called after each micro-batch that is in the tables.
+        """
+        told = told or {}
+        self._lake = lake
+        self._tables = {
+            table: TableStream(spark, lake, table, told.get(lake.feed(table, STREAMS))) for table in tables
+        }
+        self._committed = committed
+        self._steps = 0
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._writers = ThreadPoolExecutor(len(tables), "table")
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The stream of each table."""
+        return {table: stream.stream for table, stream in self._tables.items()}
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """How far each stream has come."""
+        return {stream.stream: stream.progress for stream in self._tables.values()}
+
+    def records(self, frames: Mapping[str, DataFrame]) -> DataFrame:
+        """Reads records strictly. ``frames``: for each table, the columns of Databricks' kinesis source.
+
+        It belongs into the query, not into each of its micro-batches: making the plan takes a second.
+        """
+        read = [self._records(table, frame) for table, frame in frames.items()]
+        return reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), read)
+
+    def _records(self, table: str, frame: DataFrame) -> DataFrame:
+        lines = frame.select(
+            F.lit(table).alias("_table"),
+            F.col("shardId").alias("_shard"),
+            F.col("sequenceNumber").alias("_sequence_number"),
+            F.unix_millis("approximateArrivalTimestamp").alias("_arrived"),
+            F.length("data").alias("_size"),
+            F.col("data").alias("raw"),
+        )
+        return self._tables[table].intake(frame.sparkSession).records(lines)
+
+    def take_in(self, records: DataFrame, batch: int) -> None:
+        """Takes one micro-batch of ``records`` in."""
+        del batch  # belongs to one checkpoint; what is new is decided by the records
+        with self._lock:
+            if self._stopping:
+                raise StopRequested(", ".join(self.names.values()))
+            began = time.monotonic()
+            with kept(records) as all_of_it:
+                parts = {
+                    table: part
+                    for table, facts in _facts(all_of_it).items()
+                    if (part := self._tables[table].judge(all_of_it.where(F.col("_table") == table), facts))
+                }
+                if not parts:
+                    return
+                self._count(records.sparkSession, parts)
+                self._write(records.sparkSession, parts)
+            seconds = time.monotonic() - began
+            for table, part in parts.items():
+                self._tables[table].note(part.facts, seconds)
+                self._tables[table].tell()
+            self._committed()
+
+    def stop(self) -> None:
+        """Lets a micro-batch that is being taken in end, and takes no other."""
+        self._stopping = True
+        with self._lock:
+            self._writers.shutdown()
+
+    def _count(self, spark: SparkSession, parts: Mapping[str, Part]) -> None:
+        """Counts records that were never counted, in the ledger, before they are written."""
+        streams = {self._tables[table]: part for table, part in parts.items() if part.new.number}
+        steps = {stream: stream.count(part) for stream, part in streams.items()}
+        if not steps:
+            return
+        if self._steps < _STEPS_KEPT:
+            add_planned(spark, self._lake, {stream.name: step for stream, step in steps.items()})
+            self._steps += 1
+        else:
+            for stream, step in steps.items():
+                Ledger(spark, self._lake, stream.name).replace(stream.of_the_run(step))
+            self._steps = 1
+
+    def _write(self, spark: SparkSession, parts: Mapping[str, Part]) -> None:
+        """Writes each part into its table, all at the same time; raises when one could not be written."""
+        # with what the query has set for its thread, so that whoever cancels it cancels these too
+        write = inheritable_thread_target(spark)(lambda table: self._tables[table].write(parts[table]))
+        for _ in self._writers.map(write, parts):
+            pass
+
+
+def _facts(records: DataFrame) -> dict[str, Facts]:
+    """Computes the records, and gives what is to be known of each, by table.
+
+    ``raw`` and the clean columns stay in Spark.
+    """
+    flags = [name for table in TABLES for name in flags_of(table) if name in records.columns]
+    flagged = F.coalesce(*[F.col(name) for name in flags], F.lit(False))
     columns = ["_shard", "_sequence_number", "_arrived", "_size", "ind", "reason"]
-    rows = records.select(*columns, flagged.alias("_flagged")).toArrow()
-    return Facts(*(rows.column(name).to_pylist() for name in rows.column_names))
+    rows = records.select("_table", *columns, flagged.alias("_flagged")).toArrow()
+    facts = {}
+    for table in pc.unique(rows["_table"]).to_pylist():
+        its = rows.filter(pc.equal(rows["_table"], table)).drop_columns("_table")
+        facts[table] = Facts(*(its.column(name).to_pylist() for name in its.column_names))
+    return facts
 
 
 def _chosen(readable: DataFrame, decision: Decision) -> DataFrame:
@@ -307,55 +395,50 @@ class Kinesis:
 
 
 class StreamJob:
-    """The three streams, and the object that tells how far they have come."""
+    """The query over the three streams, and the object that tells how far it has come."""
 
     def __init__(self, spark: SparkSession, dbutils: Any, lake: Lake) -> None:
         create_shared_tables(spark, lake)
         self._spark = spark
         self._dbutils = dbutils
         self._lake = lake
-        self._lock = threading.Lock()
         self._path = f"{lake.storage}/streams/{lake.prefix}/progress.json"
-        told = self._told()
-        self._streams = [
-            TableStream(spark, lake, table, told=told.get(lake.feed(table, STREAMS)), committed=self._publish)
-            for table in TABLES
-        ]
+        self._started_at = _now()
+        self._streams = Streams(spark, lake, told=self._told(), committed=self._publish)
         self._publish()
 
     def run(self, kinesis: Kinesis, checkpoint_dir: str, trigger: str, stop_path: str) -> dict[str, Any]:
         """Runs until all that is available is taken, or until ``stop_path`` exists; gives the progress.
 
-        Each stream has its own checkpoint under ``checkpoint_dir``. Raises StreamError when a stream fails.
+        Raises StreamError when the query fails.
         """
         arguments = trigger_of(trigger)
-        queries = [
-            stream
-            .records(kinesis.read(self._spark, stream.stream))
-            .writeStream.queryName(stream.stream)
-            .foreachBatch(stream.take_in)
-            .option("checkpointLocation", f"{checkpoint_dir.rstrip('/')}/{stream.stream}")
+        name = f"streaming-{self._lake.prefix}"
+        frames = {table: kinesis.read(self._spark, stream) for table, stream in self._streams.names.items()}
+        query = (
+            self._streams
+            .records(frames)
+            .writeStream.queryName(name)
+            .foreachBatch(self._streams.take_in)
+            .option("checkpointLocation", f"{checkpoint_dir.rstrip('/')}/{name}")
             .trigger(**arguments)
             .start()
-            for stream in self._streams
-        ]
+        )
         try:
-            self._wait(queries, stop_path)
+            self._wait(query, stop_path)
         finally:
-            for stream, query in zip(self._streams, queries, strict=True):
-                stream.stop()
-                query.stop()
+            self._streams.stop()
+            query.stop()
         self._publish()
-        return self._progress()
+        return self._streams.progress
 
-    def _wait(self, queries: Sequence[StreamingQuery], stop_path: str) -> None:
-        while active := [query for query in queries if query.isActive]:
-            if stop_path and self._listed(stop_path):
-                return
-            with suppress(StreamingQueryException):  # told below, whichever stream it was
-                active[0].awaitTermination(_POLL_SECONDS)
-            _raise_failed(queries)
-        _raise_failed(queries)
+    def _wait(self, query: StreamingQuery, stop_path: str) -> None:
+        try:
+            while not query.awaitTermination(_POLL_SECONDS):
+                if stop_path and self._listed(stop_path):
+                    return
+        except StreamingQueryException as error:
+            raise StreamError(f"{query.name}: {_reason(str(error))}") from error
 
     def _told(self) -> dict[str, Any]:
         """What an earlier run has told in the progress object, by stream."""
@@ -371,24 +454,18 @@ class StreamJob:
         except Exception:  # no such object; and a storage that is away for a moment stops no stream
             return []
 
-    def _progress(self) -> dict[str, Any]:
-        return {stream.stream: stream.progress for stream in self._streams}
-
     def _publish(self) -> None:
-        with self._lock:
-            told = {
-                "run_id": self._lake.run_id,
-                "updated_at": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
-                "streams": self._progress(),
-            }
-            self._dbutils.fs.put(self._path, json.dumps(told), True)
+        told = {
+            "run_id": self._lake.run_id,
+            "started_at": self._started_at,
+            "updated_at": _now(),
+            "streams": self._streams.progress,
+        }
+        self._dbutils.fs.put(self._path, json.dumps(told), True)
 
 
-def _raise_failed(queries: Sequence[StreamingQuery]) -> None:
-    for query in queries:
-        error = query.exception()
-        if error is not None:
-            raise StreamError(f"{query.name}: {_reason(str(error))}") from error
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
 
 
 def _reason(text: str) -> str:

@@ -179,8 +179,7 @@ class Query:
         batches = [batch for part in parts for batch in self.source.read(part)]
         rows = pa.Table.from_batches(batches)
         frame = self.table.workspace.spark.createDataFrame(rows)
-        stream = self.table.stream
-        stream.take_in(stream.records(frame), 0)
+        self.table.take_frame(frame)
         self.source.commit(end)
         self.offset = end
         return [

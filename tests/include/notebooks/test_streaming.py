@@ -26,7 +26,7 @@ from pinterest_lake.streaming import (
     StopRequested,
     StreamError,
     StreamJob,
-    StreamLedger,
+    Streams,
     TableStream,
     trigger_of,
 )
@@ -39,6 +39,7 @@ SOURCE = (
     "partitionKey string, data binary, stream string, shardId string, sequenceNumber string,"
     " approximateArrivalTimestamp timestamp"
 )
+STREAM = "streaming-pinterest-geo"
 FIRST = 10**55 - 20  # so that numbers of 55 and of 56 digits meet
 ARRIVED = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
@@ -68,16 +69,20 @@ class Reader:
     def start(self, *, told: Mapping[str, Any] | None = None, run_id: str = "") -> None:
         """A driver comes up: it knows nothing but what lies in the tables and in the bucket."""
         self.starts += 1
-        self.stream = TableStream(
+        self.streams = Streams(
             self.workspace.spark,
             self.workspace.lake(run_id or f"run-{self.starts}"),
-            "geo",
-            told=self.told if told is None else told,
+            tables=["geo"],
+            told={STREAM: self.told if told is None else told},
             committed=lambda: self._publish(),  # looked up anew, so that a test may break it
         )
 
+    @property
+    def progress(self) -> dict[str, Any]:
+        return dict(self.streams.progress[STREAM])
+
     def _publish(self) -> None:
-        self.told = json.loads(json.dumps(self.stream.progress))
+        self.told = json.loads(json.dumps(self.progress))
 
     def put(self, count: int, seed: int, shards: int = 2, posts: int = 12, strange: float = 0.25) -> Records:
         """New records: one that cannot be read, versions of ``posts`` posts, each in one shard, and strange ones."""
@@ -102,7 +107,10 @@ class Reader:
 
     def take(self, records: Records) -> None:
         frame = self.workspace.spark.createDataFrame(rows_of(records), SOURCE)
-        self.stream.take_in(self.stream.records(frame), 0)
+        self.take_frame(frame)
+
+    def take_frame(self, frame: DataFrame) -> None:
+        self.streams.take_in(self.streams.records({"geo": frame}), 0)
 
     def table(self, name: str) -> Any:
         return self.workspace.spark.table(self.workspace.lake().table(name))
@@ -110,7 +118,7 @@ class Reader:
     def check(self) -> None:
         """Rows, quarantine, ledger and progress are the model's."""
         check(self.workspace, {"geo": self.records})
-        assert self.stream.progress["committed"] == ends(self.records)
+        assert self.progress["committed"] == ends(self.records)
 
 
 def ends(records: Records) -> dict[str, str]:
@@ -164,11 +172,11 @@ def test_batches_of_several_shards_and_restarts(reader: Reader) -> None:
     reader.check()
 
 
-QUARANTINE, ROWS = 2, 3
-"""Of a micro-batch's appends, the second and the third: the first is the ledger's."""
+QUARANTINE, ROWS = 1, 2
+"""Of a micro-batch's appends to its table, after the ledger's."""
 POINTS = [
-    (StreamLedger, "add", "before", 1),
-    (StreamLedger, "add", "after", 1),
+    (streaming, "add_planned", "before", 1),
+    (streaming, "add_planned", "after", 1),
     (tables, "append", "before", QUARANTINE),
     (tables, "append", "after", QUARANTINE),
     (tables, "append", "before", ROWS),
@@ -225,16 +233,16 @@ def _crash(patched: pytest.MonkeyPatch, where: Any, name: str, when: str, call: 
 
 def test_what_was_told_is_believed_of_the_same_ledger_only(reader: Reader) -> None:
     reader.take(reader.put(6, 0))
-    written = reader.stream.progress["committed"]
+    written = reader.progress["committed"]
     reader.start(told={})  # the object is lost: the batch may not have been written, for all one knows
-    assert reader.stream.progress["committed"] == {}
+    assert reader.progress["committed"] == {}
     reader.start()
-    assert reader.stream.progress["committed"] == written
+    assert reader.progress["committed"] == written
     reader.start(told={**reader.told, "ledger": "of a schema that was dropped"})
-    assert reader.stream.progress["committed"] == {}
+    assert reader.progress["committed"] == {}
     beyond = {shard: str(int(number) + 7) for shard, number in written.items()}
     reader.start(told={**reader.told, "committed": {**beyond, "shardId-9": "1"}})
-    assert reader.stream.progress["committed"] == written, "what was never counted was never written"
+    assert reader.progress["committed"] == written, "what was never counted was never written"
     reader.take(reader.records)
     reader.check()
 
@@ -244,7 +252,7 @@ def test_a_stream_that_was_made_anew_with_smaller_numbers_is_refused(reader: Rea
     again = {(FIRST - 100, "shardId-000000000000"): geo(ind=1)}
     late = reader.workspace.spark.createDataFrame(rows_of(again, ARRIVED + dt.timedelta(hours=1)), SOURCE)
     with pytest.raises(RenumberedError, match="the stream was deleted and made anew"):
-        reader.stream.take_in(reader.stream.records(late), 0)
+        reader.take_frame(late)
     reader.check()
 
 
@@ -285,15 +293,47 @@ def test_the_files_of_a_long_run_are_put_together(reader: Reader) -> None:
 
 def test_each_batch_is_told(reader: Reader) -> None:
     reader.take(reader.put(7, 0))
-    [batch] = reader.stream.progress["batches"]
+    [batch] = reader.progress["batches"]
     assert (batch["records"], batch["bytes"]) == (7, sum(map(len, reader.records.values())))
     assert batch["seconds"] > 0
     passed = (dt.datetime.fromisoformat(batch["at"]) - ARRIVED).total_seconds()
     assert batch["latency_seconds"] == pytest.approx(passed, abs=0.01)
 
 
+def test_a_row_tells_when_kinesis_took_its_record(reader: Reader) -> None:
+    reader.take(reader.put(6, 0, strange=0.5))
+    for table, column in (("pinterest_geo_table", "_ingested_at"), ("quarantine", "ingested_at")):
+        [(moment,)] = reader.table(table).select(F.unix_seconds(column)).distinct().collect()
+        assert moment == ARRIVED.timestamp()
+
+
+def test_a_micro_batch_like_the_last_one_compiles_nothing(reader: Reader, tmp_path: Path) -> None:
+    """A number or a time in a plan is a constant in its code, and other code is compiled anew: for seconds."""
+    spark = reader.workspace.spark
+    compiled = spark._jvm.org.apache.spark.metrics.source.CodegenMetrics.METRIC_COMPILATION_TIME()  # type: ignore[union-attr]
+    settings = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "CODEGEN_ONLY"}
+    before = {name: spark.conf.get(name) for name in settings}
+    counts = []
+    try:
+        for name, value in settings.items():
+            spark.conf.set(name, value)
+        for minute in range(4):
+            batch = reader.put(8, minute, shards=1, posts=10**6, strange=0)
+            arrived = ARRIVED + dt.timedelta(minutes=2 * minute)
+            path = str(tmp_path / str(minute))  # of rows in memory, Spark works much out before it compiles
+            spark.createDataFrame(rows_of(batch, arrived), SOURCE).coalesce(1).write.parquet(path)
+            reader.take_frame(spark.read.schema(SOURCE).parquet(path))
+            counts.append(compiled.getCount())
+    finally:
+        for name, value in before.items():
+            spark.conf.set(name, value)
+    assert counts[0] > 0
+    assert counts[3] == counts[2]
+    reader.check()
+
+
 def test_a_stream_that_stops_takes_no_batch(reader: Reader) -> None:
-    reader.stream.stop()
+    reader.streams.stop()
     with pytest.raises(StopRequested, match="streaming-pinterest-geo"):
         reader.take(reader.put(3, 0))
     reader.start()
@@ -365,7 +405,7 @@ def progress_of(workspace: Workspace) -> dict[str, Any]:
 
 
 def test_the_job_from_its_streams_to_the_tables(workspace: Workspace, streams: Folders) -> None:
-    """Three streams, each with a checkpoint of its own; then the checkpoints are deleted; then it is stopped."""
+    """Three streams; then the checkpoint is deleted; then it is stopped."""
     records = {table: some(table, 0, 10) for table in ("pin", "geo", "user")}
     for table, there in records.items():
         streams.put(workspace.spark, table, there)
@@ -376,7 +416,7 @@ def test_the_job_from_its_streams_to_the_tables(workspace: Workspace, streams: F
     assert (pin["table"], pin["read"], pin["clean"], pin["superseded"]) == ("pinterest_pin_table", 11, 5, 5)
     assert pin["by_reason"] == {"not_json": 1}
     checkpoints = workspace.storage.parent / "checkpoints"
-    assert sorted(path.name for path in checkpoints.iterdir()) == sorted(told)
+    assert [path.name for path in checkpoints.iterdir()] == ["streaming-pinterest"]
 
     shutil.rmtree(checkpoints)
     for table in records:
@@ -401,6 +441,34 @@ def test_the_job_from_its_streams_to_the_tables(workspace: Workspace, streams: F
     (stop / "asked").touch()
     job.join(60)
     assert ended["streaming-pinterest-geo"]["committed"] == ends(records["geo"])
+    check(workspace, records)
+
+
+def test_a_table_that_cannot_be_written_holds_up_no_other_and_loses_nothing(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spark = workspace.spark
+    records = {table: some(table, 0, 6) for table in ("pin", "geo", "user")}
+    frames = {table: spark.createDataFrame(rows_of(there), SOURCE) for table, there in records.items()}
+    create_shared_tables(spark, workspace.lake())
+
+    def take_in(run_id: str) -> None:
+        streams = Streams(spark, workspace.lake(run_id))
+        streams.take_in(streams.records(frames), 0)
+
+    write = TableStream.write
+    with monkeypatch.context() as patched:
+
+        def dying(stream: TableStream, part: Any) -> None:
+            if stream.table == "geo":
+                raise Crash
+            write(stream, part)
+
+        patched.setattr(TableStream, "write", dying)
+        with pytest.raises(Crash):
+            take_in("a")
+    check(workspace, {"pin": records["pin"], "user": records["user"]})
+    take_in("b")
     check(workspace, records)
 
 
@@ -431,7 +499,7 @@ def test_a_stream_that_fails_is_named(workspace: Workspace, streams: Folders) ->
             return frame.withColumn("data", F.raise_error(F.lit("no such shard")).cast("binary"))
 
     streams.put(workspace.spark, "pin", some("pin", 0, 1))
-    with pytest.raises(StreamError, match=r"streaming-pinterest-pin: .*no such shard"):
+    with pytest.raises(StreamError, match=r"streaming-pinterest: .*no such shard"):
         run(workspace, Broken(streams.folder), "a")
     run(workspace, streams, "a")
     check(workspace, {"pin": some("pin", 0, 1)})
