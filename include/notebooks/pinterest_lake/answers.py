@@ -205,7 +205,7 @@ def published(
 
 
 def _found(table: str, rows: DataFrame, held: dict[str, int], counted: Counts) -> tuple[Counts, float | None]:
-    """What the tables hold, beside what only the ledger knows; and when a row was last written (Unix time)."""
+    """What the tables hold, beside what only the ledger knows; and when the newest row was taken in (Unix time)."""
     flags = [F.coalesce(F.sum(F.col(name).cast("int")), F.lit(0)) for name in flags_of(table)]
     last = F.unix_micros(F.max("_ingested_at")) / 1e6
     clean, last_row, *flagged = rows.agg(F.count("*"), last, *flags).collect()[0]

@@ -65,7 +65,7 @@ class Facts:
     imbalance: str = ""
     unmatched: int = 0
     age_hours: float | None = None
-    """Hours since a row was last written; None: there is none."""
+    """Hours since the newest row was taken in; None: there is none."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _share(name: str, table: str, part: int, whole: int, limit: float) -> Result
 
 def _freshness(facts: Mapping[str, Facts], limits: Thresholds) -> Result:
     ages = [fact.age_hours for fact in facts.values() if fact.age_hours is not None]
-    detail = "hours since a row was last written" if ages else "no row has ever been written"
+    detail = "hours since the newest row was taken in" if ages else "no row was ever taken in"
     return Result("freshness", "all", min(ages, default=None), limits.max_age_hours, detail)
 
 

@@ -364,7 +364,8 @@ class Folders:
     def put(self, spark: SparkSession, table: str, records: Records) -> None:
         target = self.folder / f"streaming-pinterest-{table}"
         target.mkdir(parents=True, exist_ok=True)
-        spark.createDataFrame(rows_of(records), SOURCE).coalesce(1).write.mode("append").parquet(str(target))
+        rows = rows_of(records, dt.datetime.now(dt.UTC))
+        spark.createDataFrame(rows, SOURCE).coalesce(1).write.mode("append").parquet(str(target))
 
     def read(self, spark: SparkSession, stream: str) -> DataFrame:
         target = self.folder / stream

@@ -22,7 +22,12 @@ def test_only_the_bucket_has_to_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.connector_name == "pinterest-s3-sink"
     assert settings.checkpoint_dir == "dbfs:/pinterest/checkpoints"
     assert settings.compute == Compute(serverless=True)
-    assert set(settings.stream_compute.new_cluster) == {"spark_version", "node_type_id", "num_workers"}
+    assert set(settings.stream_compute.new_cluster) == {
+        "spark_version",
+        "node_type_id",
+        "num_workers",
+        "spark_conf",
+    }
 
 
 def test_a_missing_bucket_is_named() -> None:
