@@ -403,7 +403,7 @@ class StreamJob:
         self._dbutils = dbutils
         self._lake = lake
         self._path = f"{lake.storage}/streams/{lake.prefix}/progress.json"
-        self._started_at = _now()
+        self._started_at: str | None = None
         self._streams = Streams(spark, lake, told=self._told(), committed=self._publish)
         self._publish()
 
@@ -413,6 +413,7 @@ class StreamJob:
         Raises StreamError when the query fails.
         """
         arguments = trigger_of(trigger)
+        self._started_at = _now()
         name = f"streaming-{self._lake.prefix}"
         frames = {table: kinesis.read(self._spark, stream) for table, stream in self._streams.names.items()}
         query = (
