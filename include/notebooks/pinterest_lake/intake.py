@@ -96,10 +96,8 @@ class Intake:
             store = tables.replace_quarantine if refresh else tables.append_quarantine
             store(self.lake, held, self.name)
         readable = records.where(F.col("reason").isNull())
-        rows = chosen(readable, weighed.verdicts, self.source, written=weighed.written, left=weighed.left)
-        rows = rows.withColumn("_ingested_at", self._ingested_at()).select(
-            *columns_of(self.table, self.source).names
-        )
+        wins = chosen(readable, weighed.verdicts, self.source, written=weighed.written, left=weighed.left)
+        rows = self._rows(wins)
         if refresh:
             tables.replace_rows(self.target, rows)
         elif weighed.counts.replaced or (weighed.written and not writer):
@@ -128,6 +126,11 @@ class Intake:
             "reason",
         )
         tables.release(self.lake, positions, self.name)
+
+    def _rows(self, records: DataFrame) -> DataFrame:
+        """Records that win as rows of the clean table."""
+        timed = records.withColumn("_ingested_at", self._ingested_at())
+        return timed.select(*columns_of(self.table, self.source).names)
 
     def _quarantined(self, records: DataFrame) -> DataFrame:
         return records.where(F.col("reason").isNotNull()).select(

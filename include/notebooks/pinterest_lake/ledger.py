@@ -141,7 +141,7 @@ class Ledger:
         self._rows.append((event, replace(step, run_id=self._lake.run_id)))
 
     def _row(self, step: Step, event: str) -> DataFrame:
-        return frame_of(self._spark, [row_of(self._lake, self._table, step, event)], LEDGER)
+        return frame_of(self._spark, [_row_of(self._lake, self._table, step, event)], LEDGER)
 
 
 def add_planned(spark: SparkSession, lake: Lake, steps: Mapping[str, Step]) -> None:
@@ -149,11 +149,11 @@ def add_planned(spark: SparkSession, lake: Lake, steps: Mapping[str, Step]) -> N
 
     For streams: nobody else writes the ledger of their tables.
     """
-    rows = [row_of(lake, table, step, PLANNED) for table, step in steps.items()]
+    rows = [_row_of(lake, table, step, PLANNED) for table, step in steps.items()]
     append(lake.table(LEDGER_TABLE), frame_of(spark, rows, LEDGER))
 
 
-def row_of(lake: Lake, table: str, step: Step, event: str) -> dict[str, Any]:
+def _row_of(lake: Lake, table: str, step: Step, event: str) -> dict[str, Any]:
     """A step of a table as a row of ``LEDGER``."""
     return {
         **{name: getattr(step.counts, name) for name in _COUNTED},

@@ -73,10 +73,11 @@ class Facts:
     @cached_property
     def ends(self) -> Marks:
         """The last sequence number of each shard."""
-        ends: dict[str, tuple[int, str]] = {}
+        ends: dict[str, Place] = {}
         for shard, number in zip(self.shard, self.number, strict=True):
-            ends[shard] = max((len(number), number), ends.get(shard, (0, "")))
-        return {shard: number for shard, (_, number) in ends.items()}
+            at = place(shard, number)
+            ends[shard] = max(at, ends.get(shard, at))
+        return {shard: number for shard, (_, number, _) in ends.items()}
 
     @property
     def arrivals(self) -> dict[str, int]:
@@ -88,11 +89,11 @@ class Facts:
 
     def after(self, marks: Mapping[str, str]) -> Facts:
         """Those of the records that lie behind the marks."""
-        limits = {shard: (len(mark), mark) for shard, mark in marks.items()}
+        limits = {shard: place(shard, marks.get(shard, "")) for shard in {*self.shard}}
         new = [
             row
             for row, (shard, number) in enumerate(zip(self.shard, self.number, strict=True))
-            if (len(number), number) > limits.get(shard, (0, ""))
+            if place(shard, number) > limits[shard]
         ]
         if len(new) == len(self.number):
             return self
@@ -106,7 +107,7 @@ class Facts:
         for shard, number, at in zip(self.shard, self.number, self.arrived, strict=True):
             mark = marks.get(shard, "")
             late = shard in arrived and at > arrived[shard] + RENUMBERED_AFTER
-            if late and (len(number), number) <= (len(mark), mark):
+            if late and place(shard, number) <= place(shard, mark):
                 raise RenumberedError(
                     f"{shard} holds record {number}, which came at {at} ms, long after record "
                     f"{mark}, and yet has the smaller number: the stream was deleted and made anew by a "

@@ -53,7 +53,7 @@ from pinterest_lake.marks import (
     place,
     within,
 )
-from pinterest_lake.schemas import STREAMS, TABLES, columns_of, flags_of
+from pinterest_lake.schemas import STREAMS, TABLES, flags_of
 from pinterest_lake.tables import create_clean_table, create_shared_tables, kept
 
 AVAILABLE_NOW = "available-now"
@@ -94,11 +94,7 @@ class StreamIntake(Intake):
             tables.append(self.lake.table(tables.QUARANTINE_TABLE), self._quarantined(records))
         if decision.rows:
             readable = records.where(F.col("reason").isNull())
-            rows = (
-                _chosen(readable, decision)
-                .withColumn("_ingested_at", self._ingested_at())
-                .select(*columns_of(self.table, self.source).names)
-            )
+            rows = self._rows(_chosen(readable, decision))
             if len(decision.rows) <= _ROWS_OF_A_FILE:
                 rows = rows.coalesce(1)
             if decision.counts.replaced:
@@ -128,7 +124,6 @@ class TableStream:
         self.table = table
         self.stream = lake.feed(table, STREAMS)
         self.name = lake.clean(table, STREAMS)
-        self.progress: dict[str, Any] = {}
         self._lake = lake
         create_clean_table(spark, lake, table, STREAMS)
         ledger = Ledger(spark, lake, self.name)
@@ -144,7 +139,6 @@ class TableStream:
         self._run, self._total = ledger.counts(PLANNED)
         self._index = self._read_index(spark)
         self._batches: deque[dict[str, Any]] = deque(maxlen=_BATCHES_TOLD)
-        self.tell()
 
     def intake(self, spark: SparkSession) -> StreamIntake:
         return StreamIntake(spark, self._lake, self.table, STREAMS)
@@ -216,9 +210,10 @@ class TableStream:
         })
         print(f"{self.stream}: {json.dumps(self._batches[-1])}", flush=True)
 
-    def tell(self) -> None:
-        """Says what is in the tables: the last record of each shard, and the counts of all runs."""
-        self.progress = {
+    @property
+    def progress(self) -> dict[str, Any]:
+        """What is in the table: the last record of each shard, and the counts of all runs."""
+        return {
             "table": self.name,
             "ledger": self._ledger_id,
             "committed": self._written,
@@ -303,7 +298,6 @@ class Streams:
             seconds = time.monotonic() - began
             for table, part in parts.items():
                 self._tables[table].note(part.facts, seconds)
-                self._tables[table].tell()
             self._committed()
 
     def stop(self) -> None:
