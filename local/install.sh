@@ -64,8 +64,10 @@ environment() {
   "$UV" venv --python 3.12 ".venv/$1" && "$UV" pip install --python ".venv/$1/bin/python" --compile-bytecode --no-deps -r "local/requirements/$1.txt"
 }
 
-jars() { # POM FOLDER
-  rm -rf "$2.new" && mvn -B -ntp -f "$1" dependency:copy-dependencies -DoutputDirectory="$PWD/$2.new" && rm -rf "$2" && mv "$2.new" "$2"
+jars() { # FOLDER-OF-POM FOLDER: the dependencies, and the jar of the project's own classes if it has some
+  rm -rf "$2.new" && mvn -B -ntp -f "$1/pom.xml" package dependency:copy-dependencies -DoutputDirectory="$PWD/$2.new" || return
+  if [ -d "$1/java" ]; then cp "$1"/target/*.jar "$2.new" || return; fi
+  rm -rf "$2" && mv "$2.new" "$2"
 }
 
 sink() {
@@ -84,8 +86,8 @@ find_uv
 python_side=$!
 java_status=0
 (
-  step kafka .jars/kafka.stamp local/kafka/pom.xml -- jars local/kafka/pom.xml .jars/kafka
-  step spark .jars/spark.stamp local/databricks/pom.xml -- jars local/databricks/pom.xml .jars/spark
+  step kafka .jars/kafka.stamp local/kafka/pom.xml -- jars local/kafka .jars/kafka
+  step spark .jars/spark.stamp local/databricks/pom.xml local/databricks/java/pinterest/databricks/*.java -- jars local/databricks .jars/spark
   # shellcheck disable=SC2046
   step s3_sink .jars/s3_sink.stamp msk/s3_sink/pom.xml $(find msk/s3_sink/src/main -type f | sort) -- sink
 ) || java_status=$?

@@ -106,11 +106,15 @@ def _spark(settings: Settings) -> dict[str, str]:
 def _filesystems(settings: Settings, dbfs: Path) -> dict[str, str]:
     """``dbfs:/`` is a view over the folder ``dbfs`` and the mounts, and the file system of bare paths."""
     s3a = "org.apache.hadoop.fs.s3a.S3AFileSystem"
+    raw = "org.apache.hadoop.fs.RawLocalFileSystem"
     overload = "fs.viewfs.overload.scheme.target"
     hadoop = {
         "fs.defaultFS": "dbfs://root/",
         "fs.dbfs.impl": "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme",
-        f"{overload}.file.impl": "org.apache.hadoop.fs.LocalFileSystem",
+        # without a checksum file beside each file, which costs a process or two (chmod) each
+        "fs.file.impl": raw,
+        "fs.AbstractFileSystem.file.impl": "org.apache.hadoop.fs.local.RawLocalFs",
+        f"{overload}.file.impl": raw,
         f"{overload}.s3a.impl": s3a,
         "fs.viewfs.mounttable.root.linkFallback": f"file://{dbfs}",
         # a view is built anew at each use, so that a mount is seen at once; what it mounts is kept
@@ -131,8 +135,10 @@ def _filesystems(settings: Settings, dbfs: Path) -> dict[str, str]:
         hadoop["fs.s3a.path.style.access"] = "true"
         hadoop["fs.s3a.connection.ssl.enabled"] = str(settings.s3_endpoint_url.startswith("https")).lower()
     return {f"spark.hadoop.{key}": value for key, value in hadoop.items()} | {
-        # both write a commit only where none is yet; the default needs an AbstractFileSystem, which a view lacks
-        "spark.delta.logStore.dbfs.impl": "io.delta.storage.S3SingleDriverLogStore"
+        # tables lie in file:, where several drivers commit to them
+        "spark.delta.logStore.file.impl": "pinterest.databricks.LinkLogStore",
+        # writes a commit only where this driver sees none; the default needs an AbstractFileSystem, which a view lacks
+        "spark.delta.logStore.dbfs.impl": "io.delta.storage.S3SingleDriverLogStore",
     }
 
 

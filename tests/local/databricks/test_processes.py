@@ -12,7 +12,7 @@ import pytest
 from botocore.credentials import Credentials
 from databricks.sdk.service import jobs
 
-from tests.local.databricks.conftest import TOKEN, WARM, Lab
+from tests.local.databricks.conftest import NEW_CLUSTER, TOKEN, WARM, Lab
 
 ROOT = Path(__file__).parents[3]
 
@@ -125,6 +125,47 @@ def test_a_killed_server_leaves_nothing_running_and_forgets_nothing(second: Lab)
     pids = family(second.server.process.pid)
     assert second.server.stop() == 0
     assert not any(alive(pid) for pid in pids)
+
+
+def test_two_drivers_that_commit_to_one_table_never_overwrite_each_other(lab: Lab, tmp_path: Path) -> None:
+    # the store of Delta's log alone: a whole commit takes so long that two would hardly ever meet
+    racing = lab.notebook(
+        "racing",
+        """
+        import os, time
+        who, folder = dbutils.widgets.get("who"), dbutils.widgets.get("folder")
+        jvm = spark._jvm
+        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, f"file:{folder}")
+        conf = log.newDeltaHadoopConf()
+        open(f"{folder}/{who}", "w").close()
+        while len(set(os.listdir(folder)) & {"one", "other"}) < 2:
+            time.sleep(0.01)
+        won = []
+        for version in range(2000):
+            path = f"{folder}/_delta_log/{version:020}.json"
+            if os.path.exists(path):
+                continue
+            lines = jvm.scala.jdk.javaapi.CollectionConverters.asScala(jvm.java.util.List.of(who).iterator())
+            try:
+                log.store().write(jvm.org.apache.hadoop.fs.Path(f"file:{path}"), lines, False, conf)
+                won.append(version)
+            except Exception as error:
+                if "FileAlreadyExistsException" not in str(error):
+                    raise
+        """,
+        "import json; dbutils.notebook.exit(json.dumps(won))",
+    )
+    log = tmp_path / "table" / "_delta_log"
+    log.mkdir(parents=True)
+    parameters = {"folder": str(log.parent)}
+    one = lab.start(racing, {**parameters, "who": "one"})
+    other = lab.start(racing, {**parameters, "who": "other"}, new_cluster=NEW_CLUSTER)
+    ended = {who: lab.ended(run) for who, run in (("one", one), ("other", other))}
+    assert not any(run.error for run in ended.values()), ended
+    won = {who: run.result for who, run in ended.items()}
+    told = {version: who for who, versions in won.items() for version in json.loads(versions)}
+    assert sum(len(json.loads(versions)) for versions in won.values()) == 2000
+    assert {int(file.stem): file.read_text().strip() for file in log.iterdir()} == told
 
 
 def alive(pid: int) -> bool:
