@@ -162,9 +162,9 @@ def test_two_drivers_that_commit_to_one_table_never_overwrite_each_other(lab: La
     other = lab.start(racing, {**parameters, "who": "other"}, new_cluster=NEW_CLUSTER)
     ended = {who: lab.ended(run) for who, run in (("one", one), ("other", other))}
     assert not any(run.error for run in ended.values()), ended
-    won = {who: run.result for who, run in ended.items()}
-    told = {version: who for who, versions in won.items() for version in json.loads(versions)}
-    assert sum(len(json.loads(versions)) for versions in won.values()) == 1000
+    won = {who: json.loads(run.result) for who, run in ended.items()}
+    told = {version: who for who, versions in won.items() for version in versions}
+    assert sum(len(versions) for versions in won.values()) == 1000
     assert {int(file.stem): file.read_text().strip() for file in log.iterdir()} == told
 
 
