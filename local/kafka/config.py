@@ -180,7 +180,7 @@ def java_commands(
     class_path = ["-cp", f"{jars}/*"]
     storage_tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "--standalone"]
     return JavaCommands(
-        format=[*jvm, *class_path, *storage_tool, "-t", cluster_id, "-c", str(server_file)],
+        format=[*jvm, *class_path, *storage_tool, f"--cluster-id={cluster_id}", f"--config={server_file}"],
         broker=[*jvm, *class_path, "kafka.Kafka", str(server_file)],
         connect=[
             *jvm,

@@ -1,11 +1,13 @@
 """The rendered files say what they should; that Kafka obeys them is tested in tests/msk."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from local.kafka import config
 from local.kafka.config import Login
+from local.kafka.throwaway import JARS
 
 BROKER = Login("broker", "broker-secret")
 CLIENT = Login("pinterest", "client-secret")
@@ -65,7 +67,7 @@ def test_no_command_line_holds_a_secret_and_all_name_their_files() -> None:
         jaas_file=Path("/etc/jaas.conf"),
         cluster_id="AAAAAAAAAAAAAAAAAAAAAA",
     )
-    assert commands.format[-4:] == ["-t", "AAAAAAAAAAAAAAAAAAAAAA", "-c", "/etc/server.properties"]
+    assert commands.format[-2:] == ["--cluster-id=AAAAAAAAAAAAAAAAAAAAAA", "--config=/etc/server.properties"]
     assert commands.broker[-2:] == ["kafka.Kafka", "/etc/server.properties"]
     assert "-Djava.security.auth.login.config=/etc/jaas.conf" in commands.connect
     assert commands.connect[-1] == "/etc/connect.properties"
@@ -86,3 +88,20 @@ def test_a_users_file_takes_any_name() -> None:
 
 def test_a_login_does_not_show_its_password() -> None:
     assert "client-secret" not in repr(CLIENT)
+
+
+def test_a_cluster_id_that_begins_with_a_dash_is_taken_for_an_id(tmp_path: Path) -> None:
+    # One id in 64 begins so, and to Kafka's own command line a word that begins so is an option
+    cluster_id = "-AAAAAAAAAAAAAAAAAAAAA"
+    server_file = tmp_path / "server.properties"
+    server_file.write_text(
+        config.server_properties(
+            port=9092, controller_port=9093, broker=BROKER, client=CLIENT, data_dir=tmp_path / "data"
+        )
+    )
+    commands = config.java_commands(
+        jars=JARS, server_file=server_file, connect_file=tmp_path, jaas_file=tmp_path, cluster_id=cluster_id
+    )
+    formatted = subprocess.run(commands.format, capture_output=True, text=True, check=False)
+    assert formatted.returncode == 0, formatted.stderr
+    assert f"cluster.id={cluster_id}\n" in (tmp_path / "data" / "meta.properties").read_text()
