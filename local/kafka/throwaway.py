@@ -24,7 +24,6 @@ from local.kafka.config import HOST, Login
 
 ROOT = Path(__file__).resolve().parents[2]
 JARS = ROOT / ".jars" / "kafka"
-FILL_JARS = f"mvn -q -f local/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory={JARS}"
 
 _READY_SECONDS = 60
 _STOP_SECONDS = 15
@@ -215,7 +214,7 @@ def write_private(path: Path, text: str) -> None:
 
 def _commands(folder: Path) -> config.JavaCommands:
     if not any(JARS.glob("kafka_*.jar")):
-        raise NotReadyError(f"Kafka's jars are not in {JARS}; fill it with: {FILL_JARS}")
+        raise NotReadyError(f"Kafka's jars are not in {JARS}; run: make install")
     return config.java_commands(
         jars=JARS,
         server_file=folder / "server.properties",

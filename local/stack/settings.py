@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import socket
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,7 @@ def load_or_create(home: Path) -> Stack:
         return load(home)
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
+    _require_hard_links(home)
     stack = Stack(
         home, _new_ports(os.environ.get("PORT_OFFSET", "0")), _new_credentials(), secrets.token_hex(8)
     )
@@ -202,6 +204,20 @@ def load_or_create(home: Path) -> Stack:
         stack.etc / "stack.json", json.dumps({"stack_id": stack.stack_id, "ports": stack.ports}, indent=1)
     )
     return stack
+
+
+def _require_hard_links(home: Path) -> None:
+    """Refuse a folder whose file system has none: a commit to a table is linked into its place (ADR 0026)."""
+    with tempfile.TemporaryDirectory(dir=home) as folder:
+        file = Path(folder, "file")
+        file.touch()
+        try:
+            Path(folder, "link").hardlink_to(file)
+        except OSError as error:
+            raise StackError(
+                f"The tables need hard links, and the file system of {home} makes none ({error.strerror}). "
+                "Name a folder on another one: PIPELINE_HOME=<folder> make up"
+            ) from None
 
 
 def _new_ports(offset: str) -> dict[str, int]:

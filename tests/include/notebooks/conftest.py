@@ -32,11 +32,7 @@ JARS = ROOT / ".jars" / "spark"
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     jars = sorted(JARS.glob("*.jar"))
     if not any(jar.name.startswith("delta-spark") for jar in jars):
-        pytest.fail(
-            f"no Delta jars in {JARS}; run: mvn -q -f local/databricks/pom.xml dependency:copy-dependencies "
-            "-DoutputDirectory=$PWD/.jars/spark",
-            pytrace=False,
-        )
+        pytest.fail(f"no Delta jars in {JARS}; run: make install", pytrace=False)
     os.environ.update(PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1", TZ="UTC")
     time.tzset()
     home = tmp_path_factory.mktemp("spark")

@@ -1,8 +1,10 @@
 """A stack's folder, ports and credentials."""
 
+import errno
 import json
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -98,3 +100,14 @@ def test_the_environment_has_every_promised_name(tmp_path):
     assert [name for name in promised if name not in public] == []
     # A shell reads the lines back as they are.
     assert not [value for value in public.values() if set(value) & set(" \"'$`\\;&|<>()\n")]
+
+
+def test_a_file_system_without_hard_links_is_refused_and_makes_no_stack(tmp_path, monkeypatch):
+    def refuse(link, target):
+        raise OSError(errno.EPERM, "Operation not permitted", str(target), None, str(link))
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    with pytest.raises(StackError, match=r"makes none \(Operation not permitted\)\. Name a folder"):
+        settings.load_or_create(tmp_path / "home")
+    assert not settings.exists(tmp_path / "home")
+    assert list((tmp_path / "home").iterdir()) == []

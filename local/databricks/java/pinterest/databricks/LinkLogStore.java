@@ -24,7 +24,7 @@ public final class LinkLogStore extends HadoopFileSystemLogStore {
 
   /**
    * @throws java.nio.file.FileAlreadyExistsException when the file exists and is not to be overwritten
-   * @throws IOException when it cannot be written, or the file system has no hard links
+   * @throws IOException when it cannot be written or linked
    */
   @Override
   public void write(Path path, Iterator<String> actions, Boolean overwrite, Configuration conf)
@@ -37,7 +37,7 @@ public final class LinkLogStore extends HadoopFileSystemLogStore {
       if (overwrite) {
         Files.move(written, place, StandardCopyOption.ATOMIC_MOVE);
       } else {
-        link(place, written);
+        Files.createLink(place, written);
       }
     } finally {
       Files.deleteIfExists(written);
@@ -56,15 +56,6 @@ public final class LinkLogStore extends HadoopFileSystemLogStore {
         out.write(lines.next());
         out.write('\n');
       }
-    }
-  }
-
-  private static void link(java.nio.file.Path place, java.nio.file.Path file) throws IOException {
-    try {
-      Files.createLink(place, file);
-    } catch (UnsupportedOperationException error) {
-      throw new IOException(
-          "No table can be kept in " + place.getParent() + ": its file system has no hard links", error);
     }
   }
 }
