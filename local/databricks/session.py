@@ -98,8 +98,6 @@ def _spark(settings: Settings) -> dict[str, str]:
         "spark.databricks.delta.snapshotPartitions": "1",
         # compiled code is kept for as many plans as a stream has; of 100, the default, a MERGE alone takes 30
         "spark.sql.codegen.cache.maxEntries": "2000",
-        # a stream's files are put together rarely: on two cores that is a second or two in which it stands
-        "spark.databricks.delta.autoCompact.minNumFiles": "200",
     }
 
 

@@ -65,6 +65,8 @@ _STEPS_KEPT = 500
 """Rows that a run may have in the ledger before they are made one."""
 _ROWS_OF_A_FILE = 10_000
 """Up to so many rows, a micro-batch adds one file to a table, from however many shards they come."""
+_FILES_KEPT = 100
+"""Files that a table may have before they are put together; a MERGE reads them all."""
 _LARGEST_PROGRESS = 16 * 1024 * 1024
 
 
@@ -125,7 +127,8 @@ class TableStream:
         self.stream = lake.feed(table, STREAMS)
         self.name = lake.clean(table, STREAMS)
         self._lake = lake
-        create_clean_table(spark, lake, table, STREAMS)
+        self._target = create_clean_table(spark, lake, table, STREAMS)
+        self._files = int(spark.sql(f"DESCRIBE DETAIL {self._target}").collect()[0]["numFiles"])
         ledger = Ledger(spark, lake, self.name)
         last = ledger.state().pending
         self._ledger_id = ledger.identity()
@@ -186,7 +189,19 @@ class TableStream:
         if part.new.number:
             self.intake(part.records.sparkSession).write_decided(part.records, part.decision)
             self._index.update(part.decision.rows)
+            if part.decision.rows:
+                self._keep_files_few(part.records.sparkSession)
         self._written = advanced(self._written, part.facts.ends)
+
+    def _keep_files_few(self, spark: SparkSession) -> None:
+        """Puts the table's files together when there are many.
+
+        Not by autoCompact, which at the first commit of a driver, and after a MERGE, does so whatever their number.
+        """
+        self._files += 1
+        if self._files >= _FILES_KEPT:
+            spark.sql(f"OPTIMIZE {self._target}")
+            self._files = 1
 
     def _write_again(self, intake: StreamIntake, records: DataFrame) -> None:
         with kept(intake.judged(records, refresh=False)) as verdicts:
@@ -194,7 +209,7 @@ class TableStream:
         self._index = self._read_index(intake.spark)
 
     def _read_index(self, spark: SparkSession) -> dict[int, Place]:
-        rows = spark.table(self._lake.table(self.name)).select("ind", "_shard", "_sequence_number").toArrow()
+        rows = spark.table(self._target).select("ind", "_shard", "_sequence_number").toArrow()
         inds, shards, numbers = (rows.column(name).to_pylist() for name in rows.column_names)
         return {ind: place(shard, number) for ind, shard, number in zip(inds, shards, numbers, strict=True)}
 

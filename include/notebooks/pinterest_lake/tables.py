@@ -19,8 +19,6 @@ from pinterest_lake.schemas import CONSTRAINTS, LEDGER, QUARANTINE, STREAMS, Sou
 QUARANTINE_TABLE = "quarantine"
 _MANY_COMMITS = {"delta.checkpointInterval": "100"}
 """For tables that get commits by the second: a checkpoint takes longer than the commits it is written between."""
-_SMALL_FILES = {"delta.autoOptimize.autoCompact": "true"}
-"""For tables that get a file by the second, from one writer: now and then it puts them together after a commit."""
 _QUARANTINE_KEY = ["table", "source", "shard", "position"]
 
 
@@ -78,7 +76,7 @@ def create_clean_table(spark: SparkSession, lake: Lake, table: str, source: Sour
     comment = f"Clean {table} records, one row for each post, the newest record of it"
     properties = {f"delta.constraints.{key}": check for key, check in CONSTRAINTS[table].items()}
     if source is STREAMS:
-        properties |= _MANY_COMMITS | _SMALL_FILES
+        properties |= _MANY_COMMITS
     create_table(spark, name, columns_of(table, source), comment, properties=properties)
     return name
 

@@ -37,7 +37,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     time.tzset()
     home = tmp_path_factory.mktemp("spark")
     settings = {
-        "spark.driver.memory": "1g",
+        "spark.driver.memory": "2g",
         "spark.driver.extraClassPath": ":".join(str(jar) for jar in jars),
         # Many small queries, each planned anew: compiling them well costs more than it saves.
         "spark.sql.codegen.wholeStage": "false",
@@ -49,6 +49,10 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.log.level": "ERROR",
         "spark.ui.enabled": "false",
+        # as on the laptop
+        "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+        "spark.hadoop.fs.AbstractFileSystem.file.impl": "org.apache.hadoop.fs.local.RawLocalFs",
+        "spark.delta.logStore.file.impl": "pinterest.databricks.LinkLogStore",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.ansi.enabled": "true",
         "spark.sql.session.timeZone": "UTC",

@@ -273,21 +273,22 @@ def test_the_ledger_of_a_long_run_stays_short(reader: Reader, monkeypatch: pytes
     assert run == total
 
 
-def test_the_files_of_a_long_run_are_put_together(reader: Reader) -> None:
-    spark = reader.workspace.spark
-    spark.conf.set("spark.databricks.delta.autoCompact.minNumFiles", "4")
-    try:
-        files = []
-        for seed in range(5):
-            reader.take(reader.put(5, seed, shards=1, posts=10**6, strange=0))
-            name = reader.workspace.lake().table("pinterest_geo_table")
-            files.append(spark.sql(f"DESCRIBE DETAIL {name}").first()["numFiles"])
-    finally:
-        spark.conf.unset("spark.databricks.delta.autoCompact.minNumFiles")
-    assert max(files) < 4, "five batches of one or two files each"
-    reader.check()
-    reader.start()
-    reader.take(reader.put(5, 9))
+def test_small_files_are_put_together_now_and_then_also_across_starts(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "_FILES_KEPT", 4)
+    name = reader.workspace.lake().table("pinterest_geo_table")
+    files = []
+    for seed in range(6):
+        if seed in (1, 5):
+            reader.start()
+        reader.take(reader.put(5, seed, shards=1, posts=10**6, strange=0))
+        files.append(reader.workspace.spark.sql(f"DESCRIBE DETAIL {name}").collect()[0]["numFiles"])
+    assert files == [1, 2, 3, 1, 2, 3]
+    operations = [
+        row["operation"] for row in reader.workspace.spark.sql(f"DESCRIBE HISTORY {name}").collect()
+    ]
+    assert operations.count("OPTIMIZE") == 1
     reader.check()
 
 
