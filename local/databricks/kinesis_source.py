@@ -38,6 +38,8 @@ _SCHEMA = (
     " approximateArrivalTimestamp timestamp"
 )
 _MOST_RECORDS = 10_000
+_MOST_OF_A_SHARD = 20_000
+"""Records of one shard in a micro-batch, give or take one fetch: a backlog shall not have to fit into memory."""
 
 
 class KinesisDataSource(DataSource):
@@ -144,7 +146,7 @@ class KinesisReader(DataSourceStreamReader):
         return self._initial
 
     def latestOffset(self) -> Offset:
-        """Fetches everything up to now and returns where that ends."""
+        """Fetches what there is by now, of each shard up to so much, and returns where that ends."""
         known = self._position or self._initial
         if known is None:
             # The trigger AvailableNow asks for its end before anything tells where the query stands.
@@ -262,12 +264,16 @@ class KinesisReader(DataSourceStreamReader):
 
     def _drain(self, key: str, position: Position) -> Position:
         stream, shard = key.split("/")
+        fetched = 0
         for records, ended in _fetch(self._client, stream, shard, position, self._options.fetch):
             reached = _reached(position, records, ended)
             if records:
                 chunk = _Chunk(position, _open(reached), self._keep(_arrow(stream, shard, records)))
                 self._chunks.setdefault(key, []).append(chunk)
             position = reached
+            fetched += len(records)
+            if fetched >= _MOST_OF_A_SHARD:
+                break
         return position
 
     def _keep(self, batch: pa.RecordBatch) -> Path:

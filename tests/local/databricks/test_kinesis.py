@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from botocore.credentials import Credentials
 
+from local.databricks import kinesis_source
 from local.databricks.kinesis_source import KinesisReader, Options
 from tests.local.databricks.conftest import Lab, Part
 
@@ -212,4 +213,24 @@ def test_shards_may_come_and_go(kinesis: Any, aws_part: Part, key: Credentials, 
         sent += put(kinesis, range(len(sent), len(sent) + 10))
         query.batch()
         assert sorted(query.read) == sorted(sent), (step, shards)
+    query.reader.stop()
+
+
+def test_a_backlog_comes_in_batches_of_so_many_records_of_a_shard(
+    kinesis: Any, aws_part: Part, key: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kinesis_source, "_MOST_OF_A_SHARD", 14)
+    sent = put(kinesis, range(100))
+    query = Query(aws_part.url, key)
+    taken, before = [], -1
+    while before < len(query.read):
+        before = len(query.read)
+        query.batch()
+        taken.append(len(query.read) - before)
+        if len(taken) == 2:
+            query.restart()
+    assert sorted(query.read) == sorted(sent)
+    # of two shards, with 7 records fetched at once: two fetches of each, until one has no more
+    assert taken[:2] == [28, 28]
+    assert max(taken) == 28
     query.reader.stop()
