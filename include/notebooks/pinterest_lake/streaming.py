@@ -65,8 +65,8 @@ _STEPS_KEPT = 500
 """Rows that a run may have in the ledger before they are made one."""
 _ROWS_OF_A_FILE = 10_000
 """Up to so many rows, a micro-batch adds one file to a table, from however many shards they come."""
-_FILES_KEPT = 100
-"""Files that a table may have before they are put together; a MERGE reads them all."""
+_SMALL_FILES = 50
+"""Files that micro-batches may add to a table before they are put together; a MERGE reads them all."""
 _LARGEST_PROGRESS = 16 * 1024 * 1024
 
 
@@ -128,7 +128,7 @@ class TableStream:
         self.name = lake.clean(table, STREAMS)
         self._lake = lake
         self._target = create_clean_table(spark, lake, table, STREAMS)
-        self._files = int(spark.sql(f"DESCRIBE DETAIL {self._target}").collect()[0]["numFiles"])
+        self.files = int(spark.sql(f"DESCRIBE DETAIL {self._target}").collect()[0]["numFiles"])
         ledger = Ledger(spark, lake, self.name)
         last = ledger.state().pending
         self._ledger_id = ledger.identity()
@@ -190,18 +190,16 @@ class TableStream:
             self.intake(part.records.sparkSession).write_decided(part.records, part.decision)
             self._index.update(part.decision.rows)
             if part.decision.rows:
-                self._keep_files_few(part.records.sparkSession)
+                self.files += 1
         self._written = advanced(self._written, part.facts.ends)
 
-    def _keep_files_few(self, spark: SparkSession) -> None:
-        """Puts the table's files together when there are many.
+    def put_files_together(self, spark: SparkSession) -> None:
+        """Makes the table's files few again.
 
         Not by autoCompact, which at the first commit of a driver, and after a MERGE, does so whatever their number.
         """
-        self._files += 1
-        if self._files >= _FILES_KEPT:
-            spark.sql(f"OPTIMIZE {self._target}")
-            self._files = 1
+        spark.sql(f"OPTIMIZE {self._target}")
+        self.files = 1
 
     def _write_again(self, intake: StreamIntake, records: DataFrame) -> None:
         with kept(intake.judged(records, refresh=False)) as verdicts:
@@ -213,15 +211,14 @@ class TableStream:
         inds, shards, numbers = (rows.column(name).to_pylist() for name in rows.column_names)
         return {ind: place(shard, number) for ind, shard, number in zip(inds, shards, numbers, strict=True)}
 
-    def note(self, facts: Facts, seconds: float) -> None:
-        """Remembers, and logs, what one micro-batch was."""
-        now = dt.datetime.now(dt.UTC)
+    def note(self, facts: Facts, at: dt.datetime, seconds: float) -> None:
+        """Remembers, and logs, what one micro-batch was, that was in the tables at this moment."""
         self._batches.append({
-            "at": now.isoformat(timespec="milliseconds"),
+            "at": at.isoformat(timespec="milliseconds"),
             "records": len(facts.number),
             "bytes": sum(facts.size),
             "seconds": round(seconds, 3),
-            "latency_seconds": round(now.timestamp() - min(facts.arrived) / 1000, 3),
+            "latency_seconds": round(at.timestamp() - min(facts.arrived) / 1000, 3),
         })
         print(f"{self.stream}: {json.dumps(self._batches[-1])}", flush=True)
 
@@ -310,10 +307,11 @@ class Streams:
                     return
                 self._count(records.sparkSession, parts)
                 self._write(records.sparkSession, parts)
-            seconds = time.monotonic() - began
+            at, seconds = dt.datetime.now(dt.UTC), time.monotonic() - began
             for table, part in parts.items():
-                self._tables[table].note(part.facts, seconds)
+                self._tables[table].note(part.facts, at, seconds)
             self._committed()
+            self._keep_files_few(records.sparkSession)
 
     def stop(self) -> None:
         """Lets a micro-batch that is being taken in end, and takes no other."""
@@ -334,6 +332,12 @@ class Streams:
             for stream, step in steps.items():
                 Ledger(spark, self._lake, stream.name).replace(stream.of_the_run(step))
             self._steps = 1
+
+    def _keep_files_few(self, spark: SparkSession) -> None:
+        """Puts the files of one table together, if it has many: all tables at once would hold the next records up."""
+        table = max(self._tables.values(), key=lambda each: each.files)
+        if table.files >= _SMALL_FILES:
+            table.put_files_together(spark)
 
     def _write(self, spark: SparkSession, parts: Mapping[str, Part]) -> None:
         """Writes each part into its table, all at the same time; raises when one could not be written."""

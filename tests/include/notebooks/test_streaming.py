@@ -276,7 +276,7 @@ def test_the_ledger_of_a_long_run_stays_short(reader: Reader, monkeypatch: pytes
 def test_small_files_are_put_together_now_and_then_also_across_starts(
     reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streaming, "_FILES_KEPT", 4)
+    monkeypatch.setattr(streaming, "_SMALL_FILES", 4)
     name = reader.workspace.lake().table("pinterest_geo_table")
     files = []
     for seed in range(6):
