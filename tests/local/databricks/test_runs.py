@@ -543,3 +543,18 @@ def test_the_workspace_keeps_what_it_is_given(lab: Lab) -> None:
     lab.client.workspace.delete("/Shared/test/kept_files", recursive=True)
     with pytest.raises(ResourceDoesNotExist, match="doesn't exist"):
         lab.client.workspace.get_status("/Shared/test/kept_files")
+
+
+def test_optimize_joins_small_files_and_leaves_those_of_some_megabytes(lab: Lab) -> None:
+    """A MERGE rewrites the files that it finds rows in; one file for all would be the whole table."""
+    path = lab.notebook(
+        "optimize",
+        "for rows in (200_000, 200_000, 1_000, 1_000, 1_000):\n"
+        "    frame = spark.range(rows).selectExpr('id', 'uuid() AS words').coalesce(1)\n"
+        "    frame.write.mode('append').saveAsTable('optimized')\n"
+        "spark.sql('OPTIMIZE optimized')",
+        "detail = spark.sql('DESCRIBE DETAIL optimized').collect()[0]\n"
+        "dbutils.notebook.exit(f\"{detail['numFiles']} {detail['sizeInBytes'] > 4 * 2**20}\")",
+    )
+    ended = lab.run(path)
+    assert (ended.error, ended.result) == ("", "3 True")
