@@ -64,7 +64,7 @@ def start(settings: Settings, mounts: Mapping[str, str]) -> SparkSession:
 
 def _spark(settings: Settings) -> dict[str, str]:
     # On a warm driver, notebooks of some seconds would pay for the optimising compiler and end before it pays. A driver
-    # of its own is for what lasts, a stream: once compiled, its micro-batches take less than half of it. The quick
+    # of its own is for what lasts, a stream: once compiled, its micro-batches take a fifth less. The quick
     # compiler alone is given room for 48 MB of code; a daily batch makes 65, and would compile again what was put out.
     compiler = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m" if settings.warm else ""
     return {
