@@ -17,9 +17,10 @@ import os
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import accumulate, batched
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,6 @@ TICK_SECONDS = 0.25
 WARM_UP_SECONDS = 40
 """Of new posts, and again of known ones: the JVM compiles what a micro-batch needs for a minute or two."""
 TIMEOUT_SECONDS = 300
-_REQUEST = 500
-"""Records of a PutRecords request: the most that Kinesis takes."""
 _SENDERS = 3
 
 Sent = dict[tuple[str, str, str], float]
@@ -117,7 +116,7 @@ class Bench:
         if done.returncode:
             raise SystemExit(f"{' '.join(command)} has failed:\n{done.stdout}{done.stderr}")
 
-    def put(self, numbers: list[int]) -> Sent:
+    def put(self, numbers: Sequence[int]) -> Sent:
         """Puts the three records of each post; each must be acknowledged."""
         sent: Sent = {}
         for table in TABLES:
@@ -198,15 +197,15 @@ class Bench:
         raw = self.raw_rate(sent)
         self.dag(job="keep")  # a new run of the job, which tells its own batches only
         told = self.told()
-        batches: Counter[str] = (
-            Counter()
-        )  # by the moment they were in the tables, of the three streams together
+        # by the moment they were in the tables, of the three streams together
+        batches: Counter[str] = Counter()
         for table in TABLES:
             for batch in told["streams"][self.stream(table)]["batches"]:
                 batches[batch["at"]] += batch["records"]
         print(f"drain of {len(sent)} records, GetRecords alone {raw:.0f} records/s", flush=True)
         moments = sorted(batches)
-        half = next(at for at in moments if 2 * sum(batches[m] for m in moments if m <= at) >= len(sent))
+        so_far = accumulate(batches[at] for at in moments)
+        half = next(at for at, number in zip(moments, so_far, strict=True) if 2 * number >= len(sent))
         for what, since in (
             ("all of it, by a driver that has just come up", told["started_at"]),
             ("what is left when half of it is taken", half),
@@ -217,13 +216,12 @@ class Bench:
 
     def put_fast(self, posts: int) -> Sent:
         """Puts posts by several senders at once."""
-        end = self.number + posts
-        parts = [
-            list(range(first, min(first + _REQUEST, end))) for first in range(self.number, end, _REQUEST)
-        ]
-        self.number = end
+        from pinterest_pipeline.gateway import MAX_RECORDS
+
+        requests = batched(range(self.number, self.number + posts), MAX_RECORDS)
+        self.number += posts
         with ThreadPoolExecutor(_SENDERS) as senders:
-            return {record: at for sent in senders.map(self.put, parts) for record, at in sent.items()}
+            return {record: at for sent in senders.map(self.put, requests) for record, at in sent.items()}
 
     def raw_rate(self, sent: Sent) -> float:
         """Records a second that one client gets by GetRecords alone, from the first record that was sent."""

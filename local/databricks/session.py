@@ -64,8 +64,8 @@ def start(settings: Settings, mounts: Mapping[str, str]) -> SparkSession:
 
 def _spark(settings: Settings) -> dict[str, str]:
     # On a warm driver, notebooks of some seconds would pay for the optimising compiler and end before it pays. A driver
-    # of its own is for what lasts, a stream: once compiled, its micro-batches take a fifth less. The quick
-    # compiler alone is given room for 48 MB of code; a daily batch makes 65, and would compile again what was put out.
+    # of its own is for what lasts, a stream: once compiled, its micro-batches take a fifth less. The quick compiler
+    # alone is given room for 48 MB of code; daily batches make 65, and would compile again what was put out.
     compiler = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m" if settings.warm else ""
     return {
         "spark.driver.memory": settings.driver_memory,
@@ -99,7 +99,8 @@ def _spark(settings: Settings) -> dict[str, str]:
         "spark.databricks.delta.snapshotPartitions": "1",
         # compiled code is kept for as many plans as a stream has; of 100, the default, a MERGE alone takes 30
         "spark.sql.codegen.cache.maxEntries": "2000",
-        # a MERGE rewrites each file that it finds a row in: of one file for all, the whole table, each micro-batch
+        # a MERGE rewrites each file that it finds a row in: of one file for all, the whole table, each micro-batch;
+        # what has half the size is left as it is, or it would be put together with others for ever
         "spark.databricks.delta.optimize.maxFileSize": str(4 * 1024 * 1024),
         "spark.databricks.delta.optimize.minFileSize": str(2 * 1024 * 1024),
     }

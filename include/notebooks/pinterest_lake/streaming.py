@@ -128,7 +128,8 @@ class TableStream:
         self.name = lake.clean(table, STREAMS)
         self._lake = lake
         self._target = create_clean_table(spark, lake, table, STREAMS)
-        self.files = int(spark.sql(f"DESCRIBE DETAIL {self._target}").collect()[0]["numFiles"])
+        # large ones among them, if it has any: then the first OPTIMIZE finds little to do
+        self.small_files = int(spark.sql(f"DESCRIBE DETAIL {self._target}").collect()[0]["numFiles"])
         ledger = Ledger(spark, lake, self.name)
         last = ledger.state().pending
         self._ledger_id = ledger.identity()
@@ -190,7 +191,7 @@ class TableStream:
             self.intake(part.records.sparkSession).write_decided(part.records, part.decision)
             self._index.update(part.decision.rows)
             if part.decision.rows:
-                self.files += 1
+                self.small_files += 1
         self._written = advanced(self._written, part.facts.ends)
 
     def put_files_together(self, spark: SparkSession) -> None:
@@ -199,7 +200,7 @@ class TableStream:
         Not by autoCompact, which at the first commit of a driver, and after a MERGE, does so whatever their number.
         """
         spark.sql(f"OPTIMIZE {self._target}")
-        self.files = 1
+        self.small_files = 1
 
     def _write_again(self, intake: StreamIntake, records: DataFrame) -> None:
         with kept(intake.judged(records, refresh=False)) as verdicts:
@@ -335,8 +336,8 @@ class Streams:
 
     def _keep_files_few(self, spark: SparkSession) -> None:
         """Puts the files of one table together, if it has many: all tables at once would hold the next records up."""
-        table = max(self._tables.values(), key=lambda each: each.files)
-        if table.files >= _SMALL_FILES:
+        table = max(self._tables.values(), key=lambda each: each.small_files)
+        if table.small_files >= _SMALL_FILES:
             table.put_files_together(spark)
 
     def _write(self, spark: SparkSession, parts: Mapping[str, Part]) -> None:

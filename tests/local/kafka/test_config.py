@@ -1,4 +1,4 @@
-"""The rendered files say what they should; that Kafka obeys them is tested in tests/msk."""
+"""The rendered files and commands say what they should; that Kafka runs by them is tested in tests/msk."""
 
 import subprocess
 from pathlib import Path
