@@ -14,7 +14,7 @@ help: ## list the commands
 install: ## install what is missing: JDK and Maven (apt, as root), uv, two environments, jars
 	@local/install.sh
 
-demo: install ## from nothing to the eight answers: POSTS=500 SEED=100 SOURCE=../shared/data
+demo: install ## from nothing to the eight answers: POSTS=500 SEED=100 SOURCE=../posts
 	@$(LOCAL) demo --posts "$$POSTS" --seed "$$SEED"
 
 test: install ## every test, those on a real stack of their own included

@@ -1,7 +1,7 @@
 """Fills the three source tables: from a folder of JSON lines, or with synthetic posts.
 
     python -m include.emulation.load --database sqlite:////tmp/source.db
-    python -m include.emulation.load --database sqlite:////tmp/source.db --source ../shared/data
+    python -m include.emulation.load --database sqlite:////tmp/source.db --source ../posts
     SOURCE_URL=mysql+pymysql://user:password@host/database python -m include.emulation.load
     SOURCE=mysql+pymysql://user:password@host/database python -m include.emulation.load
 
