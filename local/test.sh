@@ -26,11 +26,11 @@ run "airflow environment" .venv/airflow/bin/python -m pytest -q --durations=8 te
   --ignore tests/include/notebooks --ignore tests/local/databricks --ignore tests/stack
 run "Databricks stand-in" .venv/databricks/bin/python -m pytest -q --durations=8 tests/local/databricks
 
+run "whole stack" .venv/airflow/bin/python -m pytest -q --durations=8 tests/stack
+
 echo; echo "== notebooks: ${notebooks_command[*]}"
 wait "$notebooks_pid" || failed+=("notebooks")
 cat "$LOGS/notebooks.log"
-
-run "whole stack" .venv/airflow/bin/python -m pytest -q --durations=8 tests/stack
 
 echo
 if [ ${#failed[@]} -gt 0 ]; then echo "make test: FAILED in: ${failed[*]}"; exit 1; fi
