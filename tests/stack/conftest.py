@@ -23,9 +23,7 @@ class Commands:
     home: Path
     port_offset: str = "auto"
 
-    def make(
-        self, *arguments: str, timeout: float = 900, check: bool = True
-    ) -> subprocess.CompletedProcess[str]:
+    def make(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         variables = {**os.environ, "PIPELINE_HOME": str(self.home), "PORT_OFFSET": self.port_offset}
         done = subprocess.run(
             ["make", "-s", *arguments],
@@ -34,7 +32,6 @@ class Commands:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=timeout,
             check=False,
         )
         if check and done.returncode:

@@ -39,12 +39,11 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     settings = {
         "spark.driver.memory": "2g",
         "spark.driver.extraClassPath": ":".join(str(jar) for jar in jars),
-        # Many small queries, each planned anew: compiling them well costs more than it saves.
+        # Many small queries, each planned anew: to compile them costs more than it saves. What is worth compiling is
+        # the planner, by both of Java's compilers: the quick one alone has too little room, and compiles it again.
         "spark.sql.codegen.wholeStage": "false",
         "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-        "spark.driver.extraJavaOptions": (
-            f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Duser.timezone=UTC -Dderby.system.home={home}"
-        ),
+        "spark.driver.extraJavaOptions": f"-XX:+UseSerialGC -Duser.timezone=UTC -Dderby.system.home={home}",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.log.level": "ERROR",
