@@ -38,8 +38,11 @@ _SCHEMA = (
     " approximateArrivalTimestamp timestamp"
 )
 _MOST_RECORDS = 10_000
-_MOST_OF_A_SHARD = 20_000
-"""Records of one shard in a micro-batch, give or take one fetch: a backlog shall not have to fit into memory."""
+_MOST_OF_A_SHARD = 60_000
+"""Records of one shard in a micro-batch, give or take one fetch: a backlog is worked off in steps of some seconds.
+
+With a third of it, the cost of a micro-batch is felt: a backlog takes a sixth longer.
+"""
 
 
 class KinesisDataSource(DataSource):
@@ -149,7 +152,8 @@ class KinesisReader(DataSourceStreamReader):
         """Fetches what there is by now, of each shard up to so much, and returns where that ends."""
         known = self._position or self._initial
         if known is None:
-            # The trigger AvailableNow asks for its end before anything tells where the query stands.
+            # The trigger AvailableNow asks for its end before anything tells where the query stands. So does a query
+            # without a checkpoint: its first batch is all there is, fetched by tasks.
             return self._newest()
         offset = dict(known)
         while True:
