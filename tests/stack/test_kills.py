@@ -1,0 +1,199 @@
+"""The streams while their driver is killed again and again, and once without its checkpoint: nothing lost or doubled.
+
+KILL_TEST_POSTS (300) and KILL_TEST_KILLS (1) say how many; 20000 and 5 take some ten minutes.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import batched
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psutil
+import pytest
+from botocore.credentials import Credentials
+from deltalake import DeltaTable
+
+from pinterest_pipeline.gateway import GatewayClient, StreamAck
+from tests.include.notebooks import model
+
+pytestmark = pytest.mark.timeout(3600)
+
+POSTS = int(os.environ.get("KILL_TEST_POSTS", "300"))
+KILLS = int(os.environ.get("KILL_TEST_KILLS", "1"))
+FIRST = 100_000
+"""Above all that other tests post to this stack."""
+LONGEST_SECONDS = 6
+"""From the first record of a part to the kill: the driver is anywhere in one of its first micro-batches."""
+
+Position = tuple[int, str]
+"""(sequence number, shard): of two records of a stream, the one with the larger is newer."""
+
+
+class Streams:
+    """The three streams of a stack: what is put into them, what they hold, and what has become of it."""
+
+    def __init__(
+        self, stack: Any, env: dict[str, str], processes: Callable[[], list[psutil.Process]]
+    ) -> None:
+        self.stack, self.env, self.processes = stack, env, processes
+        keys = (env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])
+        self.api = GatewayClient(env["API_GATEWAY_URL"], Credentials(*keys), env["AWS_REGION"])
+        self.pick = random.Random(5)
+        self.acknowledged: dict[tuple[str, Position], dict[str, Any]] = {}
+
+    def client(self, service: Any) -> Any:
+        return boto3.client(
+            service,
+            endpoint_url=self.env["AWS_ENDPOINT_URL"],
+            region_name=self.env["AWS_REGION"],
+            aws_access_key_id=self.env["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    def stream(self, table: str) -> str:
+        return f"streaming-{self.env['PREFIX']}-{table}"
+
+    def run_dag(self, job: str) -> None:
+        """Without posts of its own: it drains, and leaves the stream job running, or stops it."""
+        conf = {"posts": 0, "job": job, "confirm": self.env["PREFIX"]}
+        self.stack.make("dag", "DAG=pinterest_kinesis_streams", f"CONF={json.dumps(conf)}")
+
+    def put(self, numbers: Sequence[int]) -> None:
+        """Puts the three records of each post; a tenth again in another version, and a hundredth spoilt."""
+        for some in batched(numbers, 200):
+            for table in model.FIELDS:
+                posts = [*some, *(self.pick.randrange(FIRST, some[-1] + 1) for _ in range(len(some) // 10))]
+                records = [(number, self._record(table, number)) for number in posts]
+                acks = self.api.put_records(self.stream(table), records)
+                for (_, record), ack in zip(records, acks, strict=True):
+                    assert isinstance(ack, StreamAck), ack
+                    self.acknowledged[table, (int(ack.sequence_number), ack.shard_id)] = record
+
+    def _record(self, table: str, number: int) -> dict[str, Any]:
+        key = model.KEYS[table]
+        version = self.pick.randrange(10**9)
+        if self.pick.random() < 0.01:
+            spoilt = [
+                {},
+                {key: number},
+                {key: str(number), "x": version},
+                {key: 2**31, "x": version},
+                {"x": None},
+            ]
+            return dict(self.pick.choice(spoilt))
+        if table == "pin":
+            count = self.pick.choice(["5k", "1,234", "many", "User Info Error", None])
+            return {key: number, "title": f" version {version} ", "follower_count": count, "category": "art"}
+        if table == "geo":
+            place = {"latitude": version % 90, "longitude": -version % 180 / 2}
+            return {key: number, "timestamp": "2020-08-28T03:52:47", "country": f"version {version}", **place}
+        return {key: number, "first_name": f"version {version}", "age": version % 90, "date_joined": None}
+
+    def told(self) -> dict[str, Any]:
+        """What the stream job tells of its progress."""
+        key = f"streams/{self.env['PREFIX']}/progress.json"
+        body = self.client("s3").get_object(Bucket=self.env["BUCKET"], Key=key)["Body"].read()
+        return dict(json.loads(body))
+
+    def kill_driver(self) -> None:
+        """Kills one of the two processes of the stream job's driver, and waits until another goes on."""
+        before = self.told()["started_at"]
+        [python] = [process for process in self.processes() if _is_driver(process)]
+        [jvm] = [child for child in python.children() if child.name() == "java"]
+        self.pick.choice([python, jvm]).kill()
+        _wait_until(lambda: self.told()["started_at"] != before, "another driver to take records")
+
+    def held(self, table: str) -> dict[Position, bytes]:
+        """What the stream holds, read by GetRecords alone."""
+        kinesis, name = self.client("kinesis"), self.stream(table)
+        held = {}
+        for shard in kinesis.list_shards(StreamName=name)["Shards"]:
+            start = {"StreamName": name, "ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON"}
+            iterator, behind = kinesis.get_shard_iterator(**start)["ShardIterator"], 1
+            while iterator and behind:
+                answer = kinesis.get_records(ShardIterator=iterator)
+                for record in answer["Records"]:
+                    held[int(record["SequenceNumber"]), shard["ShardId"]] = record["Data"]
+                iterator, behind = answer.get("NextShardIterator"), answer["MillisBehindLatest"]
+        return held
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        return list(DeltaTable(f"{self.env['LAKE_DIR']}/{table}").to_pyarrow_table().to_pylist())
+
+    def check(self) -> None:
+        """Each record is clean, superseded or quarantined, once, as the model has it."""
+        quarantine, told = self.rows("quarantine"), self.told()["streams"]
+        for table in model.FIELDS:
+            name = f"{self.env['PREFIX']}_{table}_table"
+            held = self.held(table)
+            put = {at: record for (of, at), record in self.acknowledged.items() if of == table}
+            assert {at: json.loads(held[at]) for at in put} == put
+
+            expected, fate = model.newest(table, held)
+            for row in expected:
+                row.pop("follower_count_unparsable", None)
+            found = [{column: _plain(row[column]) for column in expected[0]} for row in self.rows(name)]
+            assert sorted(found, key=_by_ind) == sorted(expected, key=_by_ind)
+
+            reasons = {at: model.reason(table, raw) for at, raw in held.items()}
+            spoilt = [
+                ((int(row["position"]), row["shard"]), row["reason"], row["raw"])
+                for row in quarantine
+                if row["table"] == name
+            ]
+            assert sorted(spoilt) == sorted((at, why, held[at]) for at, why in reasons.items() if why)
+            fates = ("read", "clean", "superseded", "quarantined")
+            counted = told[self.stream(table)]
+            assert {each: counted[each] for each in fates} == {each: fate[each] for each in fates}
+            assert fate["read"] == fate["clean"] + fate["superseded"] + fate["quarantined"] == len(held)
+
+
+def _is_driver(process: psutil.Process) -> bool:
+    """Whether it is the stream job's driver: the warm one is for notebooks of the batch."""
+    command = process.cmdline()
+    return "local.databricks.driver" in command and not command[-1].startswith("warm")
+
+
+def _wait_until(true: Callable[[], bool], what: str, seconds: float = 600) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.2)
+
+
+def _plain(value: Any) -> Any:
+    return value.replace(tzinfo=None) if isinstance(value, dt.datetime) else value
+
+
+def _by_ind(row: dict[str, Any]) -> int:
+    return int(row["ind"])
+
+
+def test_kills_and_a_deleted_checkpoint_lose_and_double_nothing(
+    stack: Any, env: dict[str, str], processes: Callable[[], list[psutil.Process]]
+) -> None:
+    streams = Streams(stack, env, processes)
+    streams.run_dag("keep")
+    with ThreadPoolExecutor(1) as putting:
+        for part in batched(range(FIRST, FIRST + POSTS), -(-POSTS // KILLS)):
+            put = putting.submit(streams.put, part)
+            time.sleep(streams.pick.uniform(0, LONGEST_SECONDS))  # the kill comes at any moment
+            streams.kill_driver()
+            put.result()
+    streams.run_dag("stop")
+    streams.check()
+
+    shutil.rmtree(Path(env["PIPELINE_HOME"]) / "databricks" / "dbfs" / env["PREFIX"] / "checkpoints")
+    streams.put(range(FIRST + POSTS // 2, FIRST + POSTS + 50))
+    streams.run_dag("drain")
+    streams.check()
