@@ -17,13 +17,13 @@ from itertools import batched
 from pathlib import Path
 from typing import Any
 
-import boto3
 import psutil
 import pytest
-from botocore.credentials import Credentials
 from deltalake import DeltaTable
 
-from pinterest_pipeline.gateway import GatewayClient, StreamAck
+from bench.streams import TABLES, Bench
+from local.stack.supervisor import await_that
+from pinterest_pipeline.gateway import StreamAck
 from tests.include.notebooks import model
 
 pytestmark = pytest.mark.timeout(3600)
@@ -46,22 +46,9 @@ class Streams:
         self, stack: Any, env: dict[str, str], processes: Callable[[], list[psutil.Process]]
     ) -> None:
         self.stack, self.env, self.processes = stack, env, processes
-        keys = (env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])
-        self.api = GatewayClient(env["API_GATEWAY_URL"], Credentials(*keys), env["AWS_REGION"])
+        self.bench = Bench(env)
         self.pick = random.Random(5)
-        self.acknowledged: dict[tuple[str, Position], dict[str, Any]] = {}
-
-    def client(self, service: Any) -> Any:
-        return boto3.client(
-            service,
-            endpoint_url=self.env["AWS_ENDPOINT_URL"],
-            region_name=self.env["AWS_REGION"],
-            aws_access_key_id=self.env["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
-        )
-
-    def stream(self, table: str) -> str:
-        return f"streaming-{self.env['PREFIX']}-{table}"
+        self.acknowledged: dict[str, dict[Position, dict[str, Any]]] = {table: {} for table in TABLES}
 
     def run_dag(self, job: str) -> None:
         """Without posts of its own: it drains, and leaves the stream job running, or stops it."""
@@ -71,13 +58,13 @@ class Streams:
     def put(self, numbers: Sequence[int]) -> None:
         """Puts the three records of each post; a tenth again in another version, and a hundredth spoilt."""
         for some in batched(numbers, 200):
-            for table in model.FIELDS:
+            for table in TABLES:
                 posts = [*some, *(self.pick.randrange(FIRST, some[-1] + 1) for _ in range(len(some) // 10))]
                 records = [(number, self._record(table, number)) for number in posts]
-                acks = self.api.put_records(self.stream(table), records)
+                acks = self.bench.api.put_records(self.bench.stream(table), records)
                 for (_, record), ack in zip(records, acks, strict=True):
                     assert isinstance(ack, StreamAck), ack
-                    self.acknowledged[table, (int(ack.sequence_number), ack.shard_id)] = record
+                    self.acknowledged[table][int(ack.sequence_number), ack.shard_id] = record
 
     def _record(self, table: str, number: int) -> dict[str, Any]:
         key = model.KEYS[table]
@@ -99,23 +86,17 @@ class Streams:
             return {key: number, "timestamp": "2020-08-28T03:52:47", "country": f"version {version}", **place}
         return {key: number, "first_name": f"version {version}", "age": version % 90, "date_joined": None}
 
-    def told(self) -> dict[str, Any]:
-        """What the stream job tells of its progress."""
-        key = f"streams/{self.env['PREFIX']}/progress.json"
-        body = self.client("s3").get_object(Bucket=self.env["BUCKET"], Key=key)["Body"].read()
-        return dict(json.loads(body))
-
     def kill_driver(self) -> None:
         """Kills one of the two processes of the stream job's driver, and waits until another goes on."""
-        before = self.told()["started_at"]
+        before = self.bench.told()["started_at"]
         [python] = [process for process in self.processes() if _is_driver(process)]
         [jvm] = [child for child in python.children() if child.name() == "java"]
         self.pick.choice([python, jvm]).kill()
-        _wait_until(lambda: self.told()["started_at"] != before, "another driver to take records")
+        await_that(lambda: self.bench.told()["started_at"] != before, 600, "no other driver takes records")
 
     def held(self, table: str) -> dict[Position, bytes]:
         """What the stream holds, read by GetRecords alone."""
-        kinesis, name = self.client("kinesis"), self.stream(table)
+        kinesis, name = self.bench.client("kinesis"), self.bench.stream(table)
         held = {}
         for shard in kinesis.list_shards(StreamName=name)["Shards"]:
             start = {"StreamName": name, "ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON"}
@@ -132,11 +113,11 @@ class Streams:
 
     def check(self) -> None:
         """Each record is clean, superseded or quarantined, once, as the model has it."""
-        quarantine, told = self.rows("quarantine"), self.told()["streams"]
-        for table in model.FIELDS:
+        quarantine, told = self.rows("quarantine"), self.bench.told()["streams"]
+        for table in TABLES:
             name = f"{self.env['PREFIX']}_{table}_table"
             held = self.held(table)
-            put = {at: record for (of, at), record in self.acknowledged.items() if of == table}
+            put = self.acknowledged[table]
             assert {at: json.loads(held[at]) for at in put} == put
 
             expected, fate = model.newest(table, held)
@@ -153,7 +134,7 @@ class Streams:
             ]
             assert sorted(spoilt) == sorted((at, why, held[at]) for at, why in reasons.items() if why)
             fates = ("read", "clean", "superseded", "quarantined")
-            counted = told[self.stream(table)]
+            counted = told[self.bench.stream(table)]
             assert {each: counted[each] for each in fates} == {each: fate[each] for each in fates}
             assert fate["read"] == fate["clean"] + fate["superseded"] + fate["quarantined"] == len(held)
 
@@ -162,13 +143,6 @@ def _is_driver(process: psutil.Process) -> bool:
     """Whether it is the stream job's driver: the warm one is for notebooks of the batch."""
     command = process.cmdline()
     return "local.databricks.driver" in command and not command[-1].startswith("warm")
-
-
-def _wait_until(true: Callable[[], bool], what: str, seconds: float = 600) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.2)
 
 
 def _plain(value: Any) -> Any:
