@@ -59,13 +59,14 @@ def main() -> None:
         handler.addFilter(SaidAlready())
     try:
         settings = config.load(path)
-        listener = _listen(settings.host, settings.port)
+        listener = listen(settings.host, settings.port)
     except config.ConfigError as error:
         sys.exit(f"msk.rest_proxy: {error}")
     asyncio.run(_serve(settings, listener))
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Bind a TCP socket; port 0 takes any free one. Raises ConfigError when the port is taken."""
     try:
         listener = socket.create_server((host, port), backlog=512)
     except OSError as error:

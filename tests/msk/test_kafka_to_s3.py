@@ -191,10 +191,7 @@ def test_values_land_byte_for_byte_where_they_were_acknowledged(world: World) ->
     world.produce(
         "pin", [b'"\\ud83d"', b'{"a" :1,"a":2}', b"[]", '"\u2028😀\\n"'.encode(), b'{"r":\r1}', b'""']
     )
-    started = time.monotonic()
     world.await_landed()
-    # one rotation, one upload, and whatever the machine is busy with
-    assert time.monotonic() - started < 15
     assert len(world.landed("worldwide.pin")) == 306
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,17 +70,15 @@ def env(stack, demo):
 
 @pytest.fixture
 def processes(env):
-    """Returns every process of the stack that runs now."""
+    """Returns a fact of every process of the stack that runs now; one that ends meanwhile is left out."""
     stack_id = json.loads((Path(env["PIPELINE_HOME"]) / "etc" / "stack.json").read_text())["stack_id"]
 
-    def list_now() -> list[psutil.Process]:
+    def facts_now[Fact](fact: Callable[[psutil.Process], Fact]) -> list[Fact]:
         found = []
         for process in psutil.process_iter():
-            try:
+            with contextlib.suppress(psutil.Error):
                 if process.environ().get("PINTEREST_STACK_ID") == stack_id:
-                    found.append(process)
-            except psutil.Error:
-                continue
+                    found.append(fact(process))
         return found
 
-    return list_now
+    return facts_now

@@ -38,13 +38,14 @@ LONGEST_SECONDS = 6
 Position = tuple[int, str]
 """(sequence number, shard): of two records of a stream, the one with the larger is newer."""
 
+Processes = Callable[[Callable[[psutil.Process], Any]], list[Any]]
+"""The fixture: a fact of every process of the stack."""
+
 
 class Streams:
     """The three streams of a stack: what is put into them, what they hold, and what has become of it."""
 
-    def __init__(
-        self, stack: Any, env: dict[str, str], processes: Callable[[], list[psutil.Process]]
-    ) -> None:
+    def __init__(self, stack: Any, env: dict[str, str], processes: Processes) -> None:
         self.stack, self.env, self.processes = stack, env, processes
         self.bench = Bench(env)
         self.pick = random.Random(5)
@@ -89,7 +90,8 @@ class Streams:
     def kill_driver(self) -> None:
         """Kills one of the two processes of the stream job's driver, and waits until another goes on."""
         before = self.bench.told()["started_at"]
-        [python] = [process for process in self.processes() if _is_driver(process)]
+        commands = self.processes(lambda process: (process, process.cmdline()))
+        [python] = [process for process, command in commands if _is_driver(command)]
         [jvm] = [child for child in python.children() if child.name() == "java"]
         self.pick.choice([python, jvm]).kill()
         await_that(lambda: self.bench.told()["started_at"] != before, 600, "no other driver takes records")
@@ -139,9 +141,8 @@ class Streams:
             assert fate["read"] == fate["clean"] + fate["superseded"] + fate["quarantined"] == len(held)
 
 
-def _is_driver(process: psutil.Process) -> bool:
+def _is_driver(command: list[str]) -> bool:
     """Whether it is the stream job's driver: the warm one is for notebooks of the batch."""
-    command = process.cmdline()
     return "local.databricks.driver" in command and not command[-1].startswith("warm")
 
 
@@ -154,7 +155,7 @@ def _by_ind(row: dict[str, Any]) -> int:
 
 
 def test_kills_and_a_deleted_checkpoint_lose_and_double_nothing(
-    stack: Any, env: dict[str, str], processes: Callable[[], list[psutil.Process]]
+    stack: Any, env: dict[str, str], processes: Processes
 ) -> None:
     streams = Streams(stack, env, processes)
     streams.run_dag("keep")

@@ -2,6 +2,8 @@
 
 import socket
 
+import psutil
+
 
 def test_down_leaves_no_process_and_no_listening_port(stack, env, processes):
     ports = [int(env["KAFKA_BOOTSTRAP"].rpartition(":")[2])]
@@ -10,9 +12,9 @@ def test_down_leaves_no_process_and_no_listening_port(stack, env, processes):
         for name in env
         if name.endswith("_URL") and "http" in env[name]
     ]
-    assert processes()
+    assert processes(psutil.Process.name)
     stack.make("down")
-    assert processes() == []
+    assert processes(psutil.Process.name) == []
     for port in ports:
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0, port

@@ -244,7 +244,6 @@ def test_a_new_cluster_is_a_process_of_its_own_that_sees_the_same_tables(lab: La
 def test_a_timeout_ends_a_run(lab: Lab) -> None:
     ended = lab.run(lab.notebook("slow", "import time", "time.sleep(3600)"), timeout_seconds=1)
     assert ended.state == "TIMEDOUT"
-    assert ended.run.end_time - ended.run.start_time < 20_000
 
 
 BUSY = "n = 0\nprint('busy', flush=True)\nwhile True:\n    n += 1"
