@@ -89,4 +89,8 @@ class PollingTrigger(BaseTrigger):
             return "success"
         if seen.hopeless:
             return "error"
-        return "timeout" if time.time() + self.poll_interval > self.end_time else None
+        return "timeout" if self.time_is_up() else None
+
+    def time_is_up(self) -> bool:
+        """Return whether there is no time for another look."""
+        return time.time() + self.poll_interval > self.end_time

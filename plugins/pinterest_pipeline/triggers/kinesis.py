@@ -21,11 +21,15 @@ from pinterest_pipeline.triggers.base import Look
 Committed = Mapping[str, Mapping[str, str]]  # stream → shard → sequence number
 Positions = Mapping[str, Mapping[str, Mapping[str, Any]]]  # stream → shard → {"last": …, "records": n}
 
-# An empty answer of GetRecords does not mean that there are no records: the shard has to be followed until
-# its end, which takes a few calls. Each poll goes on where the last one stopped, so every record is read once.
-CALLS_PER_POLL = 4
-MOST_COUNTED = 100_000
-"""Records of a shard that are counted one by one; what is behind by more is behind by "more than" so many."""
+COUNTED = 10_000
+"""Records of a shard that are counted, one answer of GetRecords; what is behind by more is behind by "more than" that.
+
+Each has to be read, which takes from the stream job what it drains with: a shard gives all its readers 2 MB a second.
+"""
+COUNTED_AT_LAST = 100_000
+"""As many are counted when the wait ends without all of it: nothing else is told then."""
+CALLS = 4
+"""For each 10,000 records: an empty answer does not mean that there are no records further on."""
 FRUITLESS_ATTEMPTS = 5
 """Attempts of the stream job in a row that commit nothing: the next one will not either."""
 
@@ -155,12 +159,14 @@ class StreamCommittedTrigger(AwsPollingTrigger):
                 state = await watch.look()
                 progress = await self._progress(s3)
                 committed = {name: stream["committed"] for name, stream in progress.items()}
-                behind = await lag.behind(committed)
+                problem = watch.hopeless(state, committed)
+                at_last = bool(problem) or self.time_is_up()
+                behind = await lag.behind(committed, COUNTED_AT_LAST if at_last else COUNTED)
                 if not behind:
                     told = "everything that was waited for is committed"
                     return Look(told, done=True, value=progress)
                 told = f"behind: {'; '.join(behind)}"
-                if problem := watch.hopeless(state, committed):
+                if problem:
                     return Look(f"{problem}, but {told}", hopeless=True, value=progress)
                 return Look(f"{told}{state.told}", value=progress)
 
@@ -276,35 +282,39 @@ class ShardLag:
         self.waiting: deque[tuple[str, float]] = deque()
         self.whole = False
         """Whether all that counts has been read."""
+        self.more = True
+        """Whether there may be records further on."""
         self._iterator: str | None = None
         self._read = ""
 
-    async def look(self, committed: str) -> None:
-        """Forget what is committed, and read on."""
+    async def look(self, committed: str, most: int) -> None:
+        """Forget what is committed, and read on until so many are known to wait."""
         while self.waiting and reached(committed, self.waiting[0][0]):
             self.waiting.popleft()
-        if self.whole or len(self.waiting) >= MOST_COUNTED:
+        if self.whole or (self.more and len(self.waiting) >= most):
             return
         if self._iterator is None or (committed and not reached(self._read, committed)):
             self.waiting.clear()
             self._read = committed
             self._iterator = await self._start(committed)
-        for _ in range(CALLS_PER_POLL):
-            if await self._call(committed):
+        for _ in range(CALLS * most // COUNTED):
+            if await self._call(committed) or len(self.waiting) >= most:
                 return
 
     async def _call(self, committed: str) -> bool:
         """Read once; return whether there is no more to be read now."""
         try:
-            reply = await self.client.get_records(ShardIterator=self._iterator)
+            reply = await self.client.get_records(ShardIterator=self._iterator, Limit=COUNTED)
         except self.client.exceptions.ExpiredIteratorException:
-            self._iterator = None
+            self._iterator = await self._start(self._read)
+            return False
+        except self.client.exceptions.ProvisionedThroughputExceededException:
             return True
         for record in reply["Records"]:
             number = record["SequenceNumber"]
             arrived = record["ApproximateArrivalTimestamp"].timestamp()
             if not self.belongs(number, arrived):
-                self.whole = True
+                self.whole, self.more = True, False
                 return True
             self._read = number
             if not reached(committed, number):
@@ -312,12 +322,13 @@ class ShardLag:
         self._iterator = reply.get("NextShardIterator")
         at_the_tip = self._iterator is None or reply["MillisBehindLatest"] == 0  # None: a closed shard's end
         self.whole = at_the_tip and (self.ends_now or self._iterator is None)
-        return at_the_tip or len(self.waiting) >= MOST_COUNTED
+        self.more = not at_the_tip
+        return at_the_tip
 
-    async def _start(self, committed: str) -> str:
+    async def _start(self, after: str) -> str:
         start = {"ShardIteratorType": "TRIM_HORIZON"}
-        if committed:
-            start = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": committed}
+        if after:
+            start = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": after}
         reply = await self.client.get_shard_iterator(StreamName=self.stream, ShardId=self.shard, **start)
         iterator: str = reply["ShardIterator"]
         return iterator
@@ -340,15 +351,15 @@ class ConsumerLag:
         self.since = since
         self._shards: dict[tuple[str, str], ShardLag] = {}
 
-    async def behind(self, committed: Committed) -> list[str]:
-        """Return a line for each stream that lags."""
+    async def behind(self, committed: Committed, most: int = COUNTED) -> list[str]:
+        """Return a line for each stream that lags; of each of its shards up to so many records are counted."""
         lines = []
         for stream in self.positions or self.stream_names:
             done = committed.get(stream, {})
             late = [
                 lag
                 for shard in await self._late(stream, done)
-                if (lag := await self._lag(stream, shard, done))
+                if (lag := await self._lag(stream, shard, done, most))
             ]
             if late:
                 lines.append(_line(stream, late))
@@ -366,13 +377,13 @@ class ConsumerLag:
             names += [shard["ShardId"] for shard in page["Shards"]]
         return names
 
-    async def _lag(self, stream: str, shard: str, done: Mapping[str, str]) -> ShardLag | None:
+    async def _lag(self, stream: str, shard: str, done: Mapping[str, str], most: int) -> ShardLag | None:
         lag = self._shards.get((stream, shard))
         if lag is None:
             belongs = self._belongs(stream, shard)
             lag = ShardLag(self.client, stream, shard, belongs=belongs, ends_now=not self.positions)
             self._shards[stream, shard] = lag
-        await lag.look(done.get(shard, ""))
+        await lag.look(done.get(shard, ""), most)
         # Positions are acknowledged: even if their records cannot be read here, they are not committed.
         return lag if lag.waiting or not lag.whole or self.positions else None
 
@@ -385,7 +396,7 @@ class ConsumerLag:
 
 def _line(stream: str, late: list[ShardLag]) -> str:
     records = sum(len(lag.waiting) for lag in late)
-    more = "" if all(lag.whole or len(lag.waiting) < MOST_COUNTED for lag in late) else "more than "
+    more = "more than " if any(lag.more for lag in late) else ""
     oldest = min((lag.waiting[0][1] for lag in late if lag.waiting), default=time.time())
     return f"{stream}: {more}{records} record(s), the oldest put {max(0, time.time() - oldest):.0f} s ago"
 

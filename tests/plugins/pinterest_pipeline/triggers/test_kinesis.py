@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from unittest import mock
 
@@ -247,9 +248,61 @@ class TestCommitted:
         )
         lag = ConsumerLag(client, {}, [STREAM], time.time())
         [line] = await lag.behind({})
-        assert line.startswith(f"{STREAM}: 0 record(s)")
+        assert line.startswith(f"{STREAM}: more than 0 record(s)")
         client.get_records.return_value = {**nothing, "MillisBehindLatest": 0}
         assert await lag.behind({}) == []
+
+    async def test_what_is_far_behind_is_counted_up_to_a_limit_until_the_wait_ends(
+        self,
+        s3: Any,
+        kinesis: Any,
+        bucket: str,
+        stream: str,
+        databricks: Any,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("pinterest_pipeline.triggers.kinesis.COUNTED", 3)
+        monkeypatch.setattr("pinterest_pipeline.triggers.kinesis.COUNTED_AT_LAST", 9)
+        first, last = self.put(kinesis, 4), self.put(kinesis, 8, 4)
+        positions = self.wanted(last)
+        async with self.trigger(bucket, positions).connect() as look:
+            assert f"{STREAM}: more than 3 record(s)" in (await look()).message
+            assert f"{STREAM}: more than 3 record(s)" in (await look()).message
+            self.commit(s3, bucket, first)
+            assert f"{STREAM}: more than 3 record(s)" in (await look()).message
+        assert f"{STREAM}: 8 record(s)" in (await self.trigger(bucket, positions, end_time=0).look()).message
+        self.commit(s3, bucket, {})
+        out_of_time = await self.trigger(bucket, positions, end_time=0).look()
+        assert f"{STREAM}: more than 9 record(s)" in out_of_time.message
+        databricks.a_get_run.return_value = run("INTERNAL_ERROR", "FAILED")
+        assert f"{STREAM}: more than 9 record(s)" in (await self.trigger(bucket, positions).look()).message
+
+    @pytest.mark.parametrize(
+        ("error", "first"),
+        [("ExpiredIteratorException", "5"), ("ProvisionedThroughputExceededException", "more than 3")],
+    )
+    async def test_a_refused_call_does_not_end_the_wait(self, error: str, first: str) -> None:
+        """An iterator is good for five minutes, and a shard's readers share its throughput."""
+
+        def answer(*numbers: int, behind: int) -> dict[str, Any]:
+            at = datetime.fromtimestamp(time.time() - 60, UTC)
+            records = [{"SequenceNumber": str(n), "ApproximateArrivalTimestamp": at} for n in numbers]
+            return {"Records": records, "NextShardIterator": "next", "MillisBehindLatest": behind}
+
+        names = ("ExpiredIteratorException", "ProvisionedThroughputExceededException")
+        errors = {name: type(name, (Exception,), {}) for name in names}
+        answers = [answer(1, 2, 3, behind=1000), errors[error], answer(4, 5, behind=0)]
+        client = mock.Mock(
+            exceptions=mock.Mock(**errors),
+            get_shard_iterator=mock.AsyncMock(return_value={"ShardIterator": "first"}),
+            get_records=mock.AsyncMock(side_effect=answers),
+            list_shards=mock.AsyncMock(return_value={"Shards": [{"ShardId": "shardId-0"}]}),
+        )
+        lag = ConsumerLag(client, {}, [STREAM], time.time())
+        assert [re.sub(r" rec.*", "", line) for line in await lag.behind({})] == [f"{STREAM}: {first}"]
+        assert [re.sub(r" rec.*", "", line) for line in await lag.behind({})] == [f"{STREAM}: 5"]
+        starts = [call.kwargs.get("StartingSequenceNumber") for call in client.get_shard_iterator.mock_calls]
+        assert starts == ([None, "3"] if error == "ExpiredIteratorException" else [None])
 
     async def test_what_arrives_after_the_wait_began_is_not_drained(
         self, s3: Any, kinesis: Any, bucket: str, stream: str
