@@ -3,7 +3,8 @@
 Offsets are positions of shards, so a micro-batch is an exact range of sequence numbers, and reading it again gives
 the same records: exactly once, together with a sink that knows its batches. To name the end of a batch its records
 have to be fetched; they are kept in Arrow files until the batch is committed, and tasks read these. Where the files
-are gone (the query was restarted) the task fetches its range anew.
+are gone (the query was restarted) the task fetches its range anew. While there is a backlog, the records of the next
+micro-batch are fetched beside the one that is being processed.
 
 Options: ``streamName`` (several with commas), ``region``, ``endpointUrl``, ``initialPosition`` (``latest``,
 ``trim_horizon``, ``earliest``), ``awsAccessKey`` and ``awsSecretKey`` (else the machine's own credentials),
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,15 @@ class _Chunk:
     file: Path | None = None
 
 
+@dataclass
+class _Fetched:
+    """How far shards have been fetched, what was fetched of each, and whether one was left before its newest record."""
+
+    offset: Offset
+    chunks: dict[str, list[_Chunk]] = field(default_factory=dict)
+    more: bool = False
+
+
 class KinesisReader(DataSourceStreamReader):
     """Lives in one Python process for as long as the query; only ``read`` runs in tasks."""
 
@@ -133,6 +144,8 @@ class KinesisReader(DataSourceStreamReader):
         self._initial: Offset | None = None
         self._position: Offset | None = None
         self._chunks: dict[str, list[_Chunk]] = {}
+        self._fetcher = ThreadPoolExecutor(1, "fetch")
+        self._ahead: Future[_Fetched] | None = None
         self._folder: Path | None = None
         self._kinesis: Any = None
 
@@ -149,21 +162,21 @@ class KinesisReader(DataSourceStreamReader):
         return self._initial
 
     def latestOffset(self) -> Offset:
-        """Fetches what there is by now, of each shard up to so much, and returns where that ends."""
+        """Fetches what there is by now, of each shard up to so much, and returns where that ends.
+
+        Of a backlog, that was begun when the last micro-batch was handed out; what follows is begun here.
+        """
         known = self._position or self._initial
         if known is None:
             # The trigger AvailableNow asks for its end before anything tells where the query stands. So does a query
             # without a checkpoint: its first batch is all there is, fetched by tasks.
             return self._newest()
-        offset = dict(known)
-        while True:
-            offset = self._with_new_shards(offset)
-            closed = _closed(offset)
-            for key in [key for key in offset if not offset[key].get("closed")]:
-                offset[key] = self._drain(key, offset[key])
-            if _closed(offset) == closed:  # else look for the children of shards that have just ended
-                self._position = dict(sorted(offset.items()))
-                return self._position
+        fetched = self._ahead.result() if self._ahead else self._fetch_on(known)
+        self._ahead = self._fetcher.submit(self._fetch_on, fetched.offset) if fetched.more else None
+        for key, chunks in fetched.chunks.items():
+            self._chunks.setdefault(key, []).extend(chunks)
+        self._position = dict(sorted(fetched.offset.items()))
+        return self._position
 
     def partitions(self, start: Offset, end: Offset) -> Sequence[Range]:
         if self._position is None:
@@ -206,6 +219,7 @@ class KinesisReader(DataSourceStreamReader):
             self._chunks[key] = [chunk for chunk in chunks if int(chunk.end["after"]) > last]
 
     def stop(self) -> None:
+        self._fetcher.shutdown(cancel_futures=True)
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -266,19 +280,31 @@ class KinesisReader(DataSourceStreamReader):
                 return position
         return position
 
-    def _drain(self, key: str, position: Position) -> Position:
+    def _fetch_on(self, offset: Offset) -> _Fetched:
+        """Fetches what follows an offset, of each shard up to so much."""
+        fetched = _Fetched(offset)
+        while True:
+            fetched.offset = self._with_new_shards(fetched.offset)
+            closed = _closed(fetched.offset)
+            for key in [key for key, position in fetched.offset.items() if not position.get("closed")]:
+                self._drain(key, fetched)
+            if _closed(fetched.offset) == closed:  # else look for the children of shards that have just ended
+                return fetched
+
+    def _drain(self, key: str, fetched: _Fetched) -> None:
         stream, shard = key.split("/")
-        fetched = 0
-        for records, ended in _fetch(self._client, stream, shard, position, self._options.fetch):
-            reached = _reached(position, records, ended)
+        number = 0
+        for records, ended in _fetch(self._client, stream, shard, fetched.offset[key], self._options.fetch):
+            reached = _reached(fetched.offset[key], records, ended)
             if records:
-                chunk = _Chunk(position, _open(reached), self._keep(_arrow(stream, shard, records)))
-                self._chunks.setdefault(key, []).append(chunk)
-            position = reached
-            fetched += len(records)
-            if fetched >= _MOST_OF_A_SHARD:
-                break
-        return position
+                file = self._keep(_arrow(stream, shard, records))
+                chunk = _Chunk(fetched.offset[key], _open(reached), file)
+                fetched.chunks.setdefault(key, []).append(chunk)
+            fetched.offset[key] = reached
+            number += len(records)
+            if number >= _MOST_OF_A_SHARD:
+                fetched.more = True
+                return
 
     def _keep(self, batch: pa.RecordBatch) -> Path:
         self._folder = self._folder or Path(tempfile.mkdtemp(prefix="kinesis-"))

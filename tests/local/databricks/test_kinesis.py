@@ -1,7 +1,9 @@
 """The data source ``kinesis``: every record once, whatever is restarted in between."""
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -234,3 +236,30 @@ def test_a_backlog_comes_in_batches_of_so_many_records_of_a_shard(
     assert taken[:2] == [28, 28]
     assert max(taken) == 28
     query.reader.stop()
+
+
+def test_of_a_backlog_the_next_batch_is_fetched_while_one_is_taken(
+    lab: Lab,
+    kinesis: Any,
+    aws_part: Part,
+    key: Credentials,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(kinesis_source, "_MOST_OF_A_SHARD", 14)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def files() -> int:
+        return len(list(tmp_path.glob("kinesis-*/*.arrow")))
+
+    sent = put(kinesis, range(60))
+    query = Query(aws_part.url, key)
+    query.batch()  # its own files are committed, and gone
+    lab.wait(lambda: files() == 4, "two fetches of each of two shards")
+    sent += put(kinesis, range(60, 70))
+    while len(query.read) < len(sent):
+        query.batch()
+    assert sorted(query.read) == sorted(sent)
+    assert files() == 0
+    query.reader.stop()
+    assert list(tmp_path.iterdir()) == []
