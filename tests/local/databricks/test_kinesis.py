@@ -238,6 +238,25 @@ def test_a_backlog_comes_in_batches_of_so_many_records_of_a_shard(
     query.reader.stop()
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_backlog_is_read_over_shards_that_end_meanwhile(
+    kinesis: Any, aws_part: Part, key: Credentials, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    monkeypatch.setattr(kinesis_source, "_MOST_OF_A_SHARD", 7)
+    sent = put(kinesis, range(60))
+    query = Query(aws_part.url, key)
+    for shards in (4, 2, 1):
+        query.batch()
+        kinesis.update_shard_count(StreamName=STREAM, TargetShardCount=shards, ScalingType="UNIFORM_SCALING")
+        sent += put(kinesis, range(len(sent), len(sent) + 30))
+        if restarted:
+            query.restart()
+    while len(query.read) < len(sent):
+        query.batch()
+    assert sorted(query.read) == sorted(sent)
+    query.reader.stop()
+
+
 def test_of_a_backlog_the_next_batch_is_fetched_while_one_is_taken(
     lab: Lab,
     kinesis: Any,
