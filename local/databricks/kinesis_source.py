@@ -219,7 +219,7 @@ class KinesisReader(DataSourceStreamReader):
             self._chunks[key] = [chunk for chunk in chunks if int(chunk.end["after"]) > last]
 
     def stop(self) -> None:
-        self._fetcher.shutdown(cancel_futures=True)
+        self._fetcher.shutdown()
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
@@ -13,6 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from local.stack import settings
+from local.stack.supervisor import Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / "build" / "test-stack"
@@ -71,14 +73,13 @@ def env(stack, demo):
 @pytest.fixture
 def processes(env):
     """Returns a fact of every process of the stack that runs now; one that ends meanwhile is left out."""
-    stack_id = json.loads((Path(env["PIPELINE_HOME"]) / "etc" / "stack.json").read_text())["stack_id"]
+    supervisor = Supervisor(settings.load(Path(env["PIPELINE_HOME"])))
 
     def facts_now[Fact](fact: Callable[[psutil.Process], Fact]) -> list[Fact]:
         found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get("PINTEREST_STACK_ID") == stack_id:
-                    found.append(fact(process))
+        for process in supervisor.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append(fact(process))
         return found
 
     return facts_now

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import random
@@ -107,8 +106,12 @@ def test_airflow_dags_test_posts_the_same_again_and_no_answer_changes(stack, env
 
 
 def test_everything_listens_on_loopback_only(demo, processes):
-    connections = itertools.chain.from_iterable(processes(psutil.Process.net_connections))
-    listening = [each.laddr for each in connections if each.status == psutil.CONN_LISTEN]
+    listening = [
+        connection.laddr
+        for connections in processes(psutil.Process.net_connections)
+        for connection in connections
+        if connection.status == psutil.CONN_LISTEN
+    ]
     assert listening
     assert [
         address for address in listening if address.ip not in {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
