@@ -50,7 +50,7 @@ from pendulum import datetime
 from pinterest_pipeline.alarms import failed_run
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
-from pinterest_pipeline.emulating import checked, emulation_params, log_progress
+from pinterest_pipeline.emulating import checked, emulation_params, log_progress, push_report
 from pinterest_pipeline.operators.databricks import (
     DatabricksStartStreamOperator,
     DatabricksStopStreamOperator,
@@ -60,6 +60,7 @@ from pinterest_pipeline.operators.kinesis import (
     KinesisDeleteStreamOperator,
     KinesisScaleStreamOperator,
 )
+from pinterest_pipeline.retries import FinalErrorRetryPolicy
 from pinterest_pipeline.sensors.kinesis import KinesisStreamStatusSensor, StreamCommittedSensor
 from pinterest_pipeline.tags import Tag
 from pinterest_pipeline.templates import RUN_KEY
@@ -213,7 +214,7 @@ def pinterest_kinesis_streams() -> None:
         execution_timeout=timedelta(minutes=5),
     )
 
-    @task(multiple_outputs=True)
+    @task(multiple_outputs=True, retry_policy=FinalErrorRetryPolicy())
     def emulate() -> dict[str, Any]:
         from airflow.sdk import BaseHook
 
@@ -225,9 +226,10 @@ def pinterest_kinesis_streams() -> None:
         from pinterest_pipeline.senders import StreamSender
 
         context = get_current_context()
-        params = context["params"]
+        params, account = context["params"], push_report(context["ti"])
         if params["posts"] == 0:  # no reason to open the source
-            return checked(Report(0, params["seed"], params["order"]).as_dict(), context["ti"])
+            account(report := Report(0, params["seed"], params["order"]))
+            return checked(report)
         sender = StreamSender(ApiGatewayHook().get_conn(), SETTINGS)
         with Source(source_url(BaseHook.get_connection("pinterest_source"))) as source:
             report = run_emulation(
@@ -238,8 +240,9 @@ def pinterest_kinesis_streams() -> None:
                 order=params["order"],
                 pace=params["rate"],
                 progress=log_progress(),
+                account=account,
             )
-        return checked(report.as_dict(), context["ti"])
+        return checked(report)
 
     report: Any = emulate()
 

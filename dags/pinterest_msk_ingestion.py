@@ -35,8 +35,9 @@ from pendulum import datetime
 from pinterest_pipeline.alarms import failed_run
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
-from pinterest_pipeline.emulating import checked, emulation_params, log_progress
+from pinterest_pipeline.emulating import checked, emulation_params, log_progress, push_report
 from pinterest_pipeline.operators.kafka import KafkaCreateTopicsOperator
+from pinterest_pipeline.retries import FinalErrorRetryPolicy
 from pinterest_pipeline.sensors.msk_connect import MskConnectConnectorStateSensor
 from pinterest_pipeline.sensors.s3_sink import S3SinkLandedSensor
 from pinterest_pipeline.tags import Tag
@@ -79,7 +80,7 @@ def pinterest_msk_ingestion() -> None:
         timeout=timedelta(minutes=10),
     )
 
-    @task(multiple_outputs=True)
+    @task(multiple_outputs=True, retry_policy=FinalErrorRetryPolicy())
     def emulate() -> dict[str, Any]:
         from airflow.sdk import BaseHook
 
@@ -90,7 +91,7 @@ def pinterest_msk_ingestion() -> None:
         from pinterest_pipeline.senders import TopicSender
 
         context = get_current_context()
-        params = context["params"]
+        params, account = context["params"], push_report(context["ti"])
         sender = TopicSender(ApiGatewayHook().get_conn(), SETTINGS)
         with Source(source_url(BaseHook.get_connection("pinterest_source"))) as source:
             report = run_emulation(
@@ -101,8 +102,9 @@ def pinterest_msk_ingestion() -> None:
                 order=params["order"],
                 pace=params["rate"],
                 progress=log_progress(),
+                account=account,
             )
-        return checked(report.as_dict(), context["ti"])
+        return checked(report)
 
     report: Any = emulate()
 

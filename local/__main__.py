@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -168,7 +169,7 @@ def quarantine(_: argparse.Namespace) -> int:
 
 def env(_: argparse.Namespace) -> int:
     for name, value in settings.load(settings.home_folder()).public().items():
-        say(f"{name}={value}")
+        say(f"{name}={shlex.quote(value)}")  # a URL's & would end the line where a shell reads it
     return 0
 
 

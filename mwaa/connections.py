@@ -4,8 +4,9 @@ The secret parts come from the environment, never from arguments or files of the
 
 DATABRICKS_HOST, DATABRICKS_TOKEN                              the workspace, as databricks-sdk reads it; or
 DATABRICKS_HOST, DATABRICKS_CLIENT_ID, DATABRICKS_CLIENT_SECRET  a service principal
-PINTEREST_SOURCE_URL                                           mysql://user:password@host:3306/database, when the
-                                                               source tables lie in a database that exists already
+PINTEREST_SOURCE_URL                                           mysql://user:password@host:3306/database?ssl_ca=/path,
+                                                               when the source tables lie in a database that exists
+                                                               already
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from mwaa.errors import SettingError
 
@@ -68,24 +71,49 @@ def _databricks(environment: Mapping[str, str]) -> Connection | None:
     return None
 
 
+SOURCE_DRIVERS = {"mysql", "mysql+pymysql", "mariadb", "mariadb+pymysql"}
+"""Driver names of a source's URL: pymysql is what the environment installs."""
+
+
 def _source(environment: Mapping[str, str]) -> Connection | None:
     text = environment.get("PINTEREST_SOURCE_URL", "")
     if not text:
         return None
-    url = urlsplit(text)
-    if not url.scheme.startswith("mysql") or not url.hostname or not url.path.strip("/"):
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        url = None
+    if (
+        url is None
+        or url.drivername not in SOURCE_DRIVERS
+        or not (url.host and url.database)
+        or "@" in url.host + url.database
+    ):
         # Without the text: it may hold a password.
         raise SettingError(
-            "PINTEREST_SOURCE_URL is not of the form mysql://user:password@host:3306/database."
+            "PINTEREST_SOURCE_URL is not of the form mysql://user:password@host:3306/database?ssl_ca=/path, with "
+            "what is special in the password percent-encoded."
         )
-    return {
-        "conn_type": "mysql",
-        "host": url.hostname,
-        "port": url.port or 3306,
-        "login": unquote(url.username or ""),
-        "password": unquote(url.password or ""),
-        "schema": url.path.strip("/"),
+    return source_connection(url.set(port=url.port or 3306))
+
+
+def source_connection(url: URL) -> Connection:
+    """
+    Return a SQLAlchemy URL as fields of the connection ``pinterest_source``, losing nothing.
+
+    ``source_url`` of ``pinterest_pipeline.config`` makes the same URL of them again.
+    """
+    is_sqlite = url.get_backend_name() == "sqlite"
+    fields = {
+        "conn_type": url.drivername,
+        "login": url.username,
+        "password": url.password,
+        "host": url.database if is_sqlite else url.host,
+        "port": url.port,
+        "schema": None if is_sqlite else url.database,
+        "extra": {key: value if isinstance(value, str) else list(value) for key, value in url.query.items()},
     }
+    return {name: value for name, value in fields.items() if value not in (None, {})}
 
 
 class Secrets:

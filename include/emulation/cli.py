@@ -8,13 +8,15 @@ import logging
 import math
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.emulation.database import SourceError
 from include.emulation.emulation import Emulation, Pace, Report, Sender
-from include.emulation.source import Source, SourceError
+from include.emulation.source import Source
 
 if TYPE_CHECKING:
     from pinterest_pipeline.gateway import GatewayClient
@@ -37,6 +39,8 @@ def run(sender_of: SenderOf, command: str, description: str, arguments: list[str
     if not options.api_url:
         parser.error("say where the API is: --api-url or API_GATEWAY_URL")
     logging.basicConfig(level=logging.WARNING, format=f"{command}: %(message)s", stream=sys.stderr)
+    # Told to end by kill or timeout, it accounts for what was sent as it does after Ctrl-C.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         client = _client(options.api_url, options.region)
         with Source(options.source) as source:
@@ -56,23 +60,25 @@ def run(sender_of: SenderOf, command: str, description: str, arguments: list[str
     except KeyboardInterrupt:
         print(f"{command}: interrupted before anything was sent.", file=sys.stderr)
         return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(emulation: Emulation, command: str, *, as_json: bool) -> int:
     """Run; whatever ends it, say what was acknowledged until then."""
     try:
         report = emulation.run()
-        status = 1 if report.failed else 0
+        return 1 if report.failed else 0
     except KeyboardInterrupt:
         print(f"\n{command}: interrupted; this is what was done until then.", file=sys.stderr)
-        status = INTERRUPTED
+        return INTERRUPTED
     except SourceError as error:
         print(f"\n{command}: {error} This is what was done until then.", file=sys.stderr)
-        status = 1
-    print(summary(emulation.report), file=sys.stderr if as_json else sys.stdout)
-    if as_json:
-        print(json.dumps(emulation.report.as_dict(), ensure_ascii=False))
-    return status
+        return 1
+    finally:
+        print(summary(emulation.report), file=sys.stderr if as_json else sys.stdout)
+        if as_json:
+            print(json.dumps(emulation.report.as_dict(), ensure_ascii=False))
 
 
 def summary(report: Report) -> str:
@@ -152,7 +158,8 @@ def _parser(command: str, description: str) -> argparse.ArgumentParser:
 
 EXAMPLES = """\
 AWS credentials come from where AWS tools look: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, a role.
-Exit status: 0 when every record was acknowledged, 1 when not, 2 for wrong arguments, 130 after Ctrl-C.
+Exit status: 0 when every record was acknowledged, 1 when not, 2 for wrong arguments, 130 after
+Ctrl-C or SIGTERM.
 
 examples:
   python {command} --source sqlite:////tmp/source.db \\

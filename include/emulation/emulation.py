@@ -7,7 +7,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Any, Literal, Protocol
 
 from include.emulation.source import TABLES, Record, Source
@@ -38,7 +38,8 @@ class Failed(Protocol):
 class Sender(Protocol):
     """Where records go. For each record `send` returns, in the same order, one of three things: an object with
     `partition` and `offset` (a topic's acknowledgement), with `shard_id` and `sequence_number` (a stream's),
-    or with `code` and `reason` (a failure)."""
+    or with `code` and `reason` (a failure; `retriable` says whether another try may help). When `send` is
+    interrupted, the exception may have what was known by then as `results`: such objects, or None."""
 
     def destination(self, table: str) -> str:
         """The topic or stream of a table."""
@@ -107,6 +108,8 @@ class Report:
     tables: dict[str, Tally] = field(default_factory=lambda: {table: Tally() for table in TABLES})
     failures: list[dict[str, Any]] = field(default_factory=list)
     """The first hundred; the tallies are exact."""
+    retriable: int = 0
+    """How many of the failures another try may mend."""
     offsets: dict[str, dict[str, OffsetRanges]] = field(default_factory=dict)
     shards: dict[str, dict[str, ShardPosition]] = field(default_factory=dict)
 
@@ -158,6 +161,7 @@ class Report:
 
     def fail(self, table: str, number: int, failure: Failed) -> None:
         self.tables[table].failed += 1
+        self.retriable += bool(getattr(failure, "retriable", True))
         if len(self.failures) < FAILURES_KEPT:
             self.failures.append({
                 "table": table,
@@ -177,6 +181,7 @@ def emulate(
     pace: Pace = None,
     batch_size: int = 500,
     progress: Progress | None = None,
+    account: Progress | None = None,
 ) -> Report:
     """Draw posts and send their records, table by table; return what became of each.
 
@@ -188,6 +193,8 @@ def emulate(
         that many posts a second
     :param batch_size: posts sent at once; a pace makes batches smaller
     :param progress: called with the report so far after each batch
+    :param account: called once with the whole report, whatever ends the run: an error of the source, a timeout
+        or an interruption too, before it propagates
     :raises ValueError: an argument is out of range, or the sequential order has fewer posts than asked for
     :raises SourceError: the source went away
     """
@@ -201,7 +208,23 @@ def emulate(
         batch_size=batch_size,
         progress=progress,
     )
-    return emulation.run()
+    try:
+        emulation.run()
+    except BaseException as error:
+        if account:
+            _account_despite(error, account, emulation.report)
+        raise
+    if account:
+        account(emulation.report)
+    return emulation.report
+
+
+def _account_despite(error: BaseException, account: Progress, report: Report) -> None:
+    try:
+        account(report)
+    except Exception as second:
+        # What ended the run is what has to be mended first, so it is what is raised.
+        error.add_note(f"Nor could the report be handed over: {second}")
 
 
 class Emulation:
@@ -232,14 +255,20 @@ class Emulation:
         self._sleep = sleep
         self._fruitless = 0
         self._refusal: _Failure | None = None
+        self._unsettled: Iterator[tuple[tuple[int, Record], Any]] = iter(())
 
     def run(self) -> Report:
+        """Send everything; return the report, which is whole whatever ends the run."""
         report = self.report
         draws = islice(draw(report.seed) if report.order == "classic" else self._walk(), report.posts)
-        for numbers in self._batches(draws):
-            self._send(numbers)
-            if self._progress:
-                self._progress(report)
+        try:
+            for numbers in self._batches(draws):
+                self._send(numbers)
+                if self._progress:
+                    self._progress(report)
+        except BaseException:
+            self._settle_interrupted()
+            raise
         return report
 
     def _walk(self) -> Iterator[tuple[float, int]]:
@@ -279,20 +308,37 @@ class Emulation:
 
     def _send_table(self, table: str, records: list[tuple[int, Record]]) -> None:
         results: Sequence[Any] = []
-        missing = _Failure("interrupted", "The run was interrupted before an answer came.")
+        missing = INTERRUPTED
         try:
             results = self._refuse(records) or self._sender.send(table, records)
             missing = _Failure("no_result", "The sender gave no result for this record.")
         except Exception as error:
             # Whatever a sender raises, the report stays whole; nothing more is sent after it.
-            missing = _Failure(getattr(error, "code", None) or type(error).__name__, str(error))
-            self._refusal = _Failure("not_sent", f"Not sent, because sending had failed: {error}")
+            results = getattr(error, "results", [])
+            missing = _failure_of(error)
+            self._refusal = _not_sent(f"sending had failed: {error}")
+        except BaseException as error:
+            results = getattr(error, "results", [])
+            raise
         finally:
-            destination = self._sender.destination(table)
-            for index, (number, _) in enumerate(records):
-                result = results[index] if index < len(results) else missing
-                self.report.settle(table, number, destination, result)
+            self._unsettled = zip_longest(records, results[: len(records)])
+            self._settle(table, missing)
         self._count_fruitless(results)
+
+    def _settle(self, table: str, missing: _Failure) -> None:
+        destination = self._sender.destination(table)
+        for (number, _), result in self._unsettled:
+            self.report.settle(table, number, destination, missing if result is None else result)
+
+    def _settle_interrupted(self) -> None:
+        """Count what was sent and is not settled: an interruption may come at any moment, also between two records."""
+        for table, tally in self.report.tables.items():
+            left = tally.sent - tally.acknowledged - tally.failed
+            if left:
+                self._settle(table, INTERRUPTED)
+                lost = tally.sent - tally.acknowledged - tally.failed
+                tally.failed += lost
+                self.report.retriable += lost
 
     def _refuse(self, records: Sequence[object]) -> list[_Failure]:
         return [self._refusal] * len(records) if self._refusal else []
@@ -303,14 +349,27 @@ class Emulation:
         failures = [result for result in results if hasattr(result, "reason")]
         self._fruitless = self._fruitless + 1 if len(failures) == len(results) else 0
         if self._fruitless == FRUITLESS_SENDS:
-            why = f"Not sent, because nothing was acknowledged any more: {failures[-1].reason}"
-            self._refusal = _Failure("not_sent", why)
+            self._refusal = _not_sent(f"nothing was acknowledged any more: {failures[-1].reason}")
 
 
 @dataclass(frozen=True)
 class _Failure:
     code: str
     reason: str
+    retriable: bool = True
+
+
+INTERRUPTED = _Failure("interrupted", "The run was interrupted before an answer came.")
+
+
+def _failure_of(error: Exception) -> _Failure:
+    code = getattr(error, "code", None) or type(error).__name__
+    return _Failure(code, str(error), getattr(error, "retriable", True))
+
+
+def _not_sent(why: str) -> _Failure:
+    # Whether another try may help is for the failures to say that it follows from.
+    return _Failure("not_sent", f"Not sent, because {why}", retriable=False)
 
 
 def draw(seed: int) -> Iterator[tuple[float, int]]:

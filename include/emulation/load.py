@@ -42,17 +42,10 @@ from sqlalchemy import types as sql_types
 from sqlalchemy.exc import SQLAlchemyError
 
 from include.emulation import synthetic
-from include.emulation.source import (
-    TABLES,
-    Record,
-    Source,
-    SourceError,
-    SourceTable,
-    connect,
-    parse_url,
-    reason,
-    shown,
-)
+from include.emulation.columns import WANTED
+from include.emulation.database import SourceError, connect, opened, parse_url, reason, shown, sqlite_file
+from include.emulation.source import TABLES, Record, Source, SourceTable
+from include.emulation.strict_json import loads, require_unicode
 
 ROWS_AT_ONCE = 1_000
 LARGEST_INT = 2**63 - 1
@@ -88,10 +81,12 @@ def load(database: str, folder: Path | None = None, progress: Progress | None = 
     """
     url = parse_url(database)
     records = read_folder(folder) if folder else synthetic.posts()
-    if url.get_backend_name() == "sqlite" and url.database:
-        _make_folder(Path(url.database).parent)
+    if url.get_backend_name() == "sqlite" and (file := sqlite_file(url)):
+        _make_folder(file.parent)
     engine = connect(url, create=True)
     try:
+        with opened(engine):
+            pass  # so that what is wrong with the URL is told as such
         return _replace(engine, records, progress or (lambda table, rows: None))
     except SQLAlchemyError as error:
         raise SourceError(f"{shown(url)} cannot be loaded: {reason(error)}.") from error
@@ -170,7 +165,7 @@ def _open(path: Path) -> IO[bytes]:
 
 def _record(source_table: SourceTable, line: bytes, where: str) -> Record:
     try:
-        value = json.loads(line.decode(), parse_constant=_no_json)
+        value = loads(line)
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{where} is no JSON: {error}.") from error
     if not isinstance(value, dict):
@@ -182,17 +177,22 @@ def _record(source_table: SourceTable, line: bytes, where: str) -> Record:
         raise SourceError(f"{where} has no {source_table.number}.")
     if sum(field is not None for field in record.values()) == 1:
         raise SourceError(f"{where} has no field of {source_table.name} besides its number.")
+    if b"\\u" in line:
+        _require_unicode(value, where)
     return record
 
 
-def _no_json(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON value")
+def _require_unicode(value: Any, where: str) -> None:
+    try:
+        require_unicode(value)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{where} is no UTF-8: {error}.") from error
 
 
 def _checked(value: Any, name: str, kind: type, where: str) -> Any:
     if value is None or _fits(value, kind):
         return value
-    wanted = {int: "a whole number of 64 bits", float: "a number", str: "text"}[kind]
+    wanted = "a whole number of 64 bits" if kind is int else WANTED[kind]
     raise SourceError(f"{where}: {name} should be {wanted}, not {json.dumps(value):.60}.")
 
 
@@ -232,7 +232,9 @@ def _table(source_table: SourceTable) -> Table:
         Column(name, SQL_TYPES[kind](), primary_key=name == source_table.number, autoincrement=False)
         for name, kind in source_table.columns.items()
     ]
-    return Table(source_table.name + NEW, MetaData(), *columns, mysql_charset="utf8mb4")
+    return Table(
+        source_table.name + NEW, MetaData(), *columns, mysql_charset="utf8mb4", mariadb_charset="utf8mb4"
+    )
 
 
 def _fill(

@@ -1,49 +1,45 @@
 """The source: a SQL database with the three tables of posts, read by the posts' numbers.
 
-Any SQLAlchemy URL of SQLite or MySQL does: ``sqlite:////folder/source.db``,
-``mysql+pymysql://user:password@host/database``. Reads go by the number column; give large tables an index on
-it (:mod:`include.emulation.load` does).
+Opening one checks that each column can become its field's JSON type (:mod:`include.emulation.columns`). Reads go
+by the number column; give large tables an index on it (:mod:`include.emulation.load` does).
 """
 
 from __future__ import annotations
 
 import heapq
-import math
+import sys
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
 from functools import cached_property
 from itertools import groupby
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
-    Engine,
     Row,
     TableClause,
     column,
-    create_engine,
     func,
     inspect,
     select,
     table,
 )
+from sqlalchemy import types as sql_types
 from sqlalchemy import union as sql_union
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import SAWarning
+from sqlalchemy.types import TypeEngine
+
+from include.emulation import columns
+from include.emulation.database import SourceError, connect, opened, parse_url, shown
 
 READ_AT_ONCE = 1_000
 """Numbers asked for in one query: far below any database's limit of parameters."""
 
 Record = dict[str, Any]
-
-
-class SourceError(Exception):
-    """The source cannot be used. The message says what is wrong and never holds a password."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +100,8 @@ class Source:
     def __init__(self, url: str | URL) -> None:
         self._url = parse_url(url)
         self._engine = connect(self._url)
+        self._moments: Mapping[str, frozenset[str]] = {}
+        """Columns of SQLite that are declared to hold moments, which it stores as text: table → names."""
         try:
             self.rows: dict[str, int] = self._check()
         except BaseException:
@@ -123,18 +121,18 @@ class Source:
         """The records with these numbers: table → number → record. What a table lacks is absent."""
         wanted = sorted(set(numbers))
         found: dict[str, dict[int, Record]] = {}
-        with _explained(self._url), self._engine.connect() as connection:
+        with opened(self._engine) as connection:
             for name, source_table in TABLES.items():
                 found[name] = {}
                 for start in range(0, len(wanted), READ_AT_ONCE):
                     part = wanted[start : start + READ_AT_ONCE]
-                    found[name].update(_read(connection, source_table, part))
+                    found[name].update(self._read(connection, source_table, part))
         return found
 
     def count(self) -> int:
         """How many posts there are: numbers that at least one table has."""
         numbers = sql_union(*(select(_number(t).label("number")) for t in TABLES.values())).subquery()
-        with _explained(self._url), self._engine.connect() as connection:
+        with opened(self._engine) as connection:
             return int(connection.execute(select(func.count()).select_from(numbers)).scalar_one())
 
     def numbers(self) -> Iterator[int]:
@@ -148,7 +146,7 @@ class Source:
         last: int | None = None
         while True:
             query = page if last is None else page.where(number > last)
-            with _explained(self._url), self._engine.connect() as connection:
+            with opened(self._engine) as connection:
                 rows = connection.execute(query).scalars().all()
             if not rows:
                 return
@@ -156,73 +154,103 @@ class Source:
             last = rows[-1]
 
     def _check(self) -> dict[str, int]:
-        with _explained(self._url), self._engine.connect() as connection:
-            inspector = inspect(connection)
-            there = {name.lower() for name in [*inspector.get_table_names(), *inspector.get_view_names()]}
-            absent = [t.name for t in TABLES.values() if t.name not in there]
-            if absent:
-                raise SourceError(f"{shown(self._url)} has no table {', '.join(absent)}.")
-            for source_table in TABLES.values():
-                columns = {c["name"].lower() for c in inspector.get_columns(source_table.name)}
-                if missing := [c for c in source_table.columns if c not in columns]:
-                    raise SourceError(f"{source_table.name} has no column {', '.join(missing)}.")
+        with opened(self._engine) as connection:
+            sql_types_of = _sql_types(connection, shown(self._url))
+            is_sqlite = connection.dialect.name == "sqlite"
+            unsuitable = _unsuitable_storage if is_sqlite else _unsuitable_types
+            problems = [
+                problem
+                for source_table in TABLES.values()
+                for problem in unsuitable(connection, source_table, sql_types_of[source_table.name])
+            ]
+            if problems:
+                raise SourceError(
+                    f"{' '.join(problems)} Change the column, or put a view that converts it in the table's place."
+                )
+            if is_sqlite:
+                self._moments = {name: _moments(found) for name, found in sql_types_of.items()}
             return {name: _count(connection, source_table) for name, source_table in TABLES.items()}
 
+    def _read(
+        self, connection: Connection, source_table: SourceTable, numbers: Sequence[int]
+    ) -> Iterator[tuple[int, Record]]:
+        query = select(source_table.clause).where(_number(source_table).in_(numbers))
+        moments = self._moments.get(source_table.name, frozenset())
+        for row in connection.execute(query):
+            record = _record(source_table, row, moments)
+            yield int(record[source_table.number]), record
 
-def parse_url(url: str | URL) -> URL:
-    """The URL, once it is known to name a database this project can read.
 
-    :raises SourceError: it does not
+ColumnTypes = Mapping[str, TypeEngine[Any]]
+"""The SQL types of a table's columns, by name in lower case."""
+
+
+def _sql_types(connection: Connection, name: str) -> dict[str, ColumnTypes]:
+    """Return the types of every table's columns.
+
+    :raises SourceError: a table or a column is missing
     """
-    wanted = "sqlite:////folder/source.db or mysql+pymysql://user:password@host/database"
-    try:
-        parsed = make_url(url)
-        parsed.get_dialect().import_dbapi()
-    except (NoSuchModuleError, ImportError):
-        raise SourceError(
-            f"There is no driver for {parsed.drivername!r}: give a URL like {wanted}."
-        ) from None
-    except (ArgumentError, ValueError):
-        # The text itself stays unsaid: it may hold a password that could not be told apart.
-        raise SourceError(f"The source is no database URL: give one like {wanted}.") from None
-    return parsed
+    inspector = inspect(connection)
+    there = {name.lower() for name in [*inspector.get_table_names(), *inspector.get_view_names()]}
+    if absent := [t.name for t in TABLES.values() if t.name not in there]:
+        raise SourceError(f"{name} has no table {', '.join(absent)}.")
+    found: dict[str, ColumnTypes] = {}
+    for source_table in TABLES.values():
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", SAWarning
+            )  # of types that SQLAlchemy does not know: they are refused
+            types = {c["name"].lower(): c["type"] for c in inspector.get_columns(source_table.name)}
+        if missing := [c for c in source_table.columns if c not in types]:
+            raise SourceError(f"{source_table.name} has no column {', '.join(missing)}.")
+        found[source_table.name] = types
+    return found
 
 
-def connect(url: URL, *, create: bool = False) -> Engine:
-    """An engine on the database.
+def _unsuitable_types(
+    connection: Connection, source_table: SourceTable, sql_types_of: ColumnTypes
+) -> Iterator[str]:
+    """Yield what is wrong with each column whose type cannot become its field's JSON type."""
+    for name, json_type in source_table.columns.items():
+        sql_type = sql_types_of[name]
+        family = columns.family_of_type(sql_type)
+        if json_type not in columns.JSON_TYPES[family]:
+            what = columns.type_name(sql_type, connection.dialect)
+            yield f"{source_table.name}.{name} is {what} ({family}), and {columns.WANTED[json_type]} is needed."
 
-    :param create: whether SQLite may make the file
-    :raises SourceError: there is no such SQLite file
+
+def _unsuitable_storage(connection: Connection, source_table: SourceTable, _: ColumnTypes) -> Iterator[str]:
+    """Yield what is wrong with each column of SQLite that stores values which cannot become its field's JSON type.
+
+    Any value may lie in any column there, so its declared type says nothing. One pass over the table.
     """
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
-    if not create and url.database and not url.database.startswith("file:"):
-        path = Path(url.database)
-        if not path.is_file():
-            raise SourceError(f"There is no database {path}.")
-    # PEP 249's transactions, which hold CREATE and DROP too.
-    return create_engine(url, connect_args={"autocommit": False})
+    wrong = {
+        (name, storage): func.typeof(source_table.clause.c[name]) == storage
+        for name, json_type in source_table.columns.items()
+        for storage, family in columns.STORAGE.items()
+        if json_type not in columns.JSON_TYPES[family]
+    }
+    for name, json_type in source_table.columns.items():
+        if json_type is float:
+            wrong[name, "infinite"] = _is_infinite(source_table.clause.c[name])
+    counts = connection.execute(
+        select(*(func.count().filter(condition) for condition in wrong.values())).select_from(
+            source_table.clause
+        )
+    ).one()
+    for (name, storage), count in zip(wrong, counts, strict=True):
+        if count:
+            needed = columns.WANTED[source_table.columns[name]]
+            yield f"{source_table.name}.{name} holds {count} {storage} value(s), and {needed} is needed."
 
 
-def shown(url: URL) -> str:
-    """The URL as a message may show it."""
-    return url.render_as_string(hide_password=True)
+def _is_infinite(number: ColumnElement[Any]) -> ColumnElement[bool]:
+    return (func.typeof(number) == "real") & (func.abs(number) > sys.float_info.max)
 
 
-@contextmanager
-def _explained(url: URL) -> Iterator[None]:
-    """Turns what a database says into a SourceError that names the database, not its password."""
-    try:
-        yield
-    except SQLAlchemyError as error:
-        raise SourceError(f"{shown(url)} cannot be read: {reason(error)}.") from error
-
-
-def reason(error: SQLAlchemyError) -> str:
-    """What the database itself said, without the statement and its values."""
-    said = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    words = said.args[-1] if isinstance(said, Exception) and said.args else type(error).__name__
-    return str(words).strip().rstrip(".") or type(error).__name__
+def _moments(sql_types_of: ColumnTypes) -> frozenset[str]:
+    kinds = (sql_types.Date, sql_types.DateTime)
+    return frozenset(name for name, sql_type in sql_types_of.items() if isinstance(sql_type, kinds))
 
 
 def _number(source_table: SourceTable) -> Any:
@@ -244,37 +272,14 @@ def _count(connection: Connection, source_table: SourceTable) -> int:
     return int(rows)
 
 
-def _read(
-    connection: Connection, source_table: SourceTable, numbers: Sequence[int]
-) -> Iterator[tuple[int, Record]]:
-    query = select(source_table.clause).where(_number(source_table).in_(numbers))
-    for row in connection.execute(query):
-        record = _record(source_table, row)
-        yield int(record[source_table.number]), record
-
-
-def _record(source_table: SourceTable, row: Row[Any]) -> Record:
-    return {
-        name: _json_value(value, f"{source_table.name}.{name}")
-        for name, value in zip(source_table.columns, row, strict=True)
-    }
-
-
-def _json_value(value: Any, where: str) -> Any:
-    """The value as JSON can say it, so that a database's own types never reach the wire."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool | int):
-        return int(value)
-    if isinstance(value, Decimal):
-        value = (
-            int(value)
-            if value == value.to_integral_value() and value.as_tuple().exponent == 0
-            else float(value)
-        )
-        return value
-    if isinstance(value, float) and math.isfinite(value):
-        return value
-    if isinstance(value, datetime):
-        return value.isoformat(sep=" ", timespec="seconds")
-    raise SourceError(f"{where} holds {value!r:.40}, which is neither text, a number nor a moment.")
+def _record(source_table: SourceTable, row: Row[Any], moments: frozenset[str]) -> Record:
+    record = {}
+    for (name, json_type), value in zip(source_table.columns.items(), row, strict=True):
+        if name in moments and isinstance(value, str):
+            value = columns.moment_of_text(value)
+        try:
+            record[name] = columns.json_value(value, json_type)
+        except columns.UnsuitableValue as error:
+            number = dict(zip(source_table.columns, row, strict=True))[source_table.number]
+            raise SourceError(f"{source_table.name}.{name} of post {number} holds {error}.") from None
+    return record

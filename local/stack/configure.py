@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import make_url
-
+from include.emulation.database import parse_url
 from local.kafka import config as kafka
 from local.stack.settings import HOST, PREFIX, REGION, ROOT, SCHEMA, STAGE, WARM_CLUSTER, Stack, write_private
+from mwaa.connections import source_connection
 
 NOTEBOOK_DIR = f"/Shared/{PREFIX}"
 MOUNT_POINT = f"/mnt/{PREFIX}"
@@ -225,7 +225,7 @@ def connections(stack: Stack) -> dict[str, dict[str, Any]]:
             "password": secret["aws_secret_access_key"],
             "extra_dejson": aws,
         },
-        "pinterest_source": _source_connection(stack),
+        "pinterest_source": source_connection(parse_url(stack.source_url)),
         "pinterest_api": {
             "conn_type": "http",
             "host": stack.api_url,
@@ -240,18 +240,4 @@ def connections(stack: Stack) -> dict[str, dict[str, Any]]:
             "port": stack.ports["databricks"],
             "password": secret["databricks_token"],
         },
-    }
-
-
-def _source_connection(stack: Stack) -> dict[str, Any]:
-    url = make_url(stack.source_url)
-    if url.get_backend_name() == "sqlite":
-        return {"conn_type": "sqlite", "host": url.database}
-    return {
-        "conn_type": url.get_backend_name(),
-        "login": url.username,
-        "password": url.password,
-        "host": url.host,
-        "port": url.port,
-        "schema": url.database,
     }

@@ -17,6 +17,7 @@ import boto3
 import requests
 from kafka import KafkaAdminClient
 
+from include.emulation.database import parse_url
 from local.stack.configure import DAG_IDS, NOTEBOOK_DIR, kafka_commands, write_connections
 from local.stack.errors import StackError
 from local.stack.settings import PREFIX, REGION, ROOT, STAGE, Stack, write_private
@@ -221,7 +222,8 @@ def load_source(stack: Stack, source: str) -> None:
     if done.returncode:
         raise StackError("The source tables were not loaded; what was there before is unchanged.")
     if "://" in source:
-        write_private(stack.source_url_file, source)
+        # Whole and with an absolute path: what was checked here is what the DAGs' workers read.
+        write_private(stack.source_url_file, parse_url(source).render_as_string(hide_password=False))
     else:
         stack.source_url_file.unlink(missing_ok=True)
     write_connections(stack)

@@ -8,6 +8,7 @@ touches neither the network nor the metadata database, so DAG files do it while 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -244,28 +245,73 @@ def _json(name: str, default: Mapping[str, Any]) -> Any:
 
 def source_url(connection: Connection) -> URL:
     """
-    Return the SQLAlchemy URL of the source database.
+    Return the SQLAlchemy URL of the source database, whole.
 
-    :param connection: ``sqlite`` (host = path of the file) or ``mysql`` (the usual fields).
-    :raises SettingError: the connection is of another type, or incomplete.
+    The connection's type is the URL's driver name, its fields are the URL's parts and its extra is the URL's query:
+    text, numbers and true or false as they are, a list as a parameter that is repeated, and of an object ``ssl`` each
+    key as ``ssl_…``. For a type without a driver (``mysql``, ``mariadb``, as Airflow's form has it) the driver,
+    the port and the character set are filled in where they are missing; with a driver, nothing is.
+
+    :param connection: ``sqlite`` (host = path of the file, or a ``file:`` URI) or ``mysql`` or ``mariadb``.
+    :raises SettingError: the connection is of another type, or incomplete, or its extra cannot be a query.
     """
     from sqlalchemy.engine import URL
 
-    name = connection.conn_id
-    if connection.conn_type == "sqlite":
+    name, driver_name = connection.conn_id, connection.conn_type or ""
+    dialect, _, driver = driver_name.partition("+")
+    query = _query(connection)
+    if dialect == "sqlite":
         if not connection.host:
             raise SettingError(f"Connection {name}: host is empty; it holds the path of the SQLite file.")
-        return URL.create("sqlite", database=connection.host)
-    if connection.conn_type == "mysql":
-        if not connection.host or not connection.schema:
-            raise SettingError(f"Connection {name}: host and schema (the database) are both needed.")
-        return URL.create(
-            "mysql+pymysql",
-            username=connection.login,
-            password=connection.password,
-            host=connection.host,
-            port=connection.port or 3306,
-            database=connection.schema,
-            query={"charset": "utf8mb4"},
+        return URL.create(driver_name, database=connection.host, query=query)
+    if dialect not in {"mysql", "mariadb"}:
+        raise SettingError(f"Connection {name}: its type is {driver_name!r}; sqlite or mysql is needed.")
+    url = URL.create(
+        driver_name,
+        username=connection.login,
+        password=connection.password,
+        host=connection.host,
+        port=connection.port,
+        database=connection.schema,
+        query=query,
+    )
+    return url if driver else _completed(url, name)
+
+
+def _completed(url: URL, name: str) -> URL:
+    """Return the URL of a connection that names no driver, with what such connections leave out."""
+    elsewhere = {"unix_socket", "read_default_file"} & set(url.query)
+    if not url.database or not (url.host or elsewhere):
+        raise SettingError(f"Connection {name}: host and schema (the database) are both needed.")
+    return url.set(
+        drivername=f"{url.drivername}+pymysql",
+        port=url.port or 3306,
+        query={"charset": "utf8mb4", **url.query},
+    )
+
+
+def _query(connection: Connection) -> dict[str, str | tuple[str, ...]]:
+    """Return the connection's extra as a URL's query."""
+    try:
+        extra = json.loads(connection.extra or "{}")
+    except ValueError:
+        extra = None
+    if not isinstance(extra, dict):
+        raise SettingError(f"Connection {connection.conn_id}: extra is no JSON object.")
+    if isinstance(ssl := extra.pop("ssl", None), dict):
+        extra |= {f"ssl_{key}": value for key, value in ssl.items()}
+    elif ssl is not None:
+        extra["ssl"] = ssl
+    return {key: _parameter(connection, key, value) for key, value in extra.items()}
+
+
+def _parameter(connection: Connection, key: str, value: Any) -> str | tuple[str, ...]:
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(isinstance(each, str | int | float) for each in values):
+        # Without the value: what is in an extra may be a secret.
+        raise SettingError(
+            f"Connection {connection.conn_id}: extra {key} is no parameter of a URL: text, a number, true or false, "
+            "or a list of these."
         )
-    raise SettingError(f"Connection {name}: its type is {connection.conn_type!r}; sqlite or mysql is needed.")
+    texts = tuple(each if isinstance(each, str) else json.dumps(each) for each in values)
+    return texts if isinstance(value, list) else texts[0]

@@ -21,9 +21,14 @@ from airflow.sdk.exceptions import AirflowFailException
 class PipelineError(Exception):
     """Anything the pipeline itself reports."""
 
+    retriable = True
+    """Whether another try may help, for :class:`~pinterest_pipeline.retries.FinalErrorRetryPolicy`."""
+
 
 class SettingError(PipelineError, ValueError):
     """A setting or a connection is missing or makes no sense; the message names it."""
+
+    retriable = False
 
 
 class RecordsFailed(PipelineError):
@@ -32,10 +37,12 @@ class RecordsFailed(PipelineError):
 
     :param failed: how many records failed.
     :param failures: the first of them, each with ``table``, ``number``, ``code`` and ``reason``.
+    :param retriable: whether another try may help at least one of them.
     """
 
-    def __init__(self, failed: int, failures: Sequence[dict[str, object]]) -> None:
+    def __init__(self, failed: int, failures: Sequence[dict[str, object]], *, retriable: bool = True) -> None:
         self.failed = failed
+        self.retriable = retriable
         self.failures = list(failures)
         lines = [f"{f['table']} {f['number']}: {f['code']} {f['reason']}" for f in self.failures]
         if failed > len(lines):

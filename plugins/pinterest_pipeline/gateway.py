@@ -35,7 +35,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -111,6 +111,8 @@ class Failure:
     status: int | None
     code: str
     reason: str
+    retriable: bool = field(default=False, compare=False)
+    """Whether another try may help: the reason may pass, and only the patience of this call has ended."""
 
 
 Record = tuple[int | str, Mapping[str, Any]]
@@ -252,8 +254,24 @@ class GatewayClient:
     def _deliver[Ack](
         self, entries: list[_Entry], send: Callable[[list[_Entry]], list[Ack | Failure | _Again]]
     ) -> list[Ack | Failure]:
-        """Send until each entry has an acknowledgement or a failure."""
+        """Send until each entry has an acknowledgement or a failure.
+
+        When that is interrupted, the exception has what is known by then as `results`, None for the rest.
+        """
         results: dict[int, Ack | Failure] = {}
+        try:
+            self._deliver_into(results, entries, send)
+        except BaseException as error:
+            error.results = [results.get(entry.position) for entry in entries]  # type: ignore[attr-defined]
+            raise
+        return [results[entry.position] for entry in entries]
+
+    def _deliver_into[Ack](
+        self,
+        results: dict[int, Ack | Failure],
+        entries: list[_Entry],
+        send: Callable[[list[_Entry]], list[Ack | Failure | _Again]],
+    ) -> None:
         queue = _Queue(entries, results)
         fruitless = strained = 0
         while batch := queue.take():
@@ -267,18 +285,17 @@ class GatewayClient:
                     results[entry.position] = outcome
                     queue.settled(entry)
                 elif tired:
-                    results[entry.position] = outcome.failure
+                    results[entry.position] = replace(outcome.failure, retriable=True)
                     queue.settled(entry)
                 else:
                     queue.again(entry)
             if tired:
                 # The service itself is away: what still waits would only repeat these tries, one by one.
                 for entry in queue.drain():
-                    results[entry.position] = again[0].failure
+                    results[entry.position] = replace(again[0].failure, retriable=True)
             elif again:
                 attempt = fruitless or min(strained, STRAINED_ATTEMPTS)
                 self._back_off(attempt, f"{len(again)} of {len(batch)} records", again[0].failure)
-        return [results[entry.position] for entry in entries]
 
     def _call_patiently(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
         for attempt in range(1, self._max_attempts + 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +12,7 @@ from airflow.sdk import BaseOperator, Context
 from pinterest_pipeline.exceptions import RecordsFailed
 from pinterest_pipeline.gateway import Failure
 from pinterest_pipeline.hooks.api_gateway import ApiGatewayHook
+from pinterest_pipeline.retries import FinalErrorRetryPolicy
 
 NAMED_FAILURES = 100
 
@@ -25,7 +27,7 @@ class _SendRecordsOperator(BaseOperator):
         api_gateway_conn_id: str = ApiGatewayHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"retry_policy": FinalErrorRetryPolicy(), **kwargs})
         self.records = records
         self.api_gateway_conn_id = api_gateway_conn_id
 
@@ -42,14 +44,27 @@ class _SendRecordsOperator(BaseOperator):
             pairs.append((record[0], record[1]))
         return pairs
 
-    def _raise_failures(self, name: str, results: Sequence[Any]) -> None:
-        failures: list[dict[str, object]] = [
-            {"table": name, "number": record[0], "code": result.code, "reason": result.reason}
+    def _told(self, name: str, results: Sequence[Any], context: Context) -> list[dict[str, Any]]:
+        """
+        Return the acknowledgements; if there are failures, push them as XCom ``report`` first, None for a failure.
+
+        :raises RecordsFailed: there are failures.
+        """
+        acknowledged = [None if isinstance(result, Failure) else asdict(result) for result in results]
+        failed = [
+            (record[0], result)
             for record, result in zip(self.records, results, strict=True)
             if isinstance(result, Failure)
         ]
-        if failures:
-            raise RecordsFailed(len(failures), failures[:NAMED_FAILURES])
+        if failed:
+            context["ti"].xcom_push(key="report", value=acknowledged)
+            failures: list[dict[str, object]] = [
+                {"table": name, "number": key, "code": failure.code, "reason": failure.reason}
+                for key, failure in failed[:NAMED_FAILURES]
+            ]
+            retriable = any(failure.retriable for _, failure in failed)
+            raise RecordsFailed(len(failed), failures, retriable=retriable)
+        return [each for each in acknowledged if each is not None]
 
 
 class ApiGatewayPublishRecordsOperator(_SendRecordsOperator):
@@ -71,15 +86,10 @@ class ApiGatewayPublishRecordsOperator(_SendRecordsOperator):
         """
         Publish.
 
-        :raises RecordsFailed: some were not acknowledged; the others were.
+        :raises RecordsFailed: some were not acknowledged; the others were, and XCom ``report`` has where.
         """
         results = self.hook.get_conn().produce(self.topic, self._pairs())
-        self._raise_failures(self.topic, results)
-        return [
-            {"partition": result.partition, "offset": result.offset}
-            for result in results
-            if not isinstance(result, Failure)
-        ]
+        return self._told(self.topic, results, context)
 
 
 class ApiGatewayPutRecordsOperator(_SendRecordsOperator):
@@ -101,12 +111,7 @@ class ApiGatewayPutRecordsOperator(_SendRecordsOperator):
         """
         Put.
 
-        :raises RecordsFailed: some were not acknowledged; the others were.
+        :raises RecordsFailed: some were not acknowledged; the others were, and XCom ``report`` has where.
         """
         results = self.hook.get_conn().put_records(self.stream_name, self._pairs())
-        self._raise_failures(self.stream_name, results)
-        return [
-            {"shard_id": result.shard_id, "sequence_number": result.sequence_number}
-            for result in results
-            if not isinstance(result, Failure)
-        ]
+        return self._told(self.stream_name, results, context)

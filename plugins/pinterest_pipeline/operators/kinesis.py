@@ -42,8 +42,13 @@ class KinesisCreateStreamOperator(AwsBaseOperator[KinesisHook]):
     def execute(self, context: Context) -> list[str]:
         """Create the streams; whoever needs them has to wait until they are ACTIVE."""
         shards = _shards(self.shard_count)
-        created = [name for name in self.stream_names if self.hook.create_stream(name, shards)]
-        self.log.info("Created: %s", ", ".join(created) or "none, all are there")
+        created = []
+        for name in self.stream_names:
+            if self.hook.create_stream(name, shards):
+                self.log.info("Created %s.", name)  # at once: the next one may fail
+                created.append(name)
+            else:
+                self.log.info("%s is there.", name)
         return created
 
 
@@ -132,6 +137,11 @@ class KinesisDeleteStreamOperator(AwsBaseOperator[KinesisHook]):
 
     def execute(self, context: Context) -> list[str]:
         """Delete the streams."""
-        deleted = [name for name in self.stream_names if self.hook.delete_stream(name)]
-        self.log.info("Deleted: %s", ", ".join(deleted) or "none, there were none")
+        deleted = []
+        for name in self.stream_names:
+            if self.hook.delete_stream(name):
+                self.log.info("Deleted %s.", name)  # at once: the next one may fail
+                deleted.append(name)
+            else:
+                self.log.info("There is no %s.", name)
         return deleted
