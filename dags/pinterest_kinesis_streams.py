@@ -226,10 +226,9 @@ def pinterest_kinesis_streams() -> None:
         from pinterest_pipeline.senders import StreamSender
 
         context = get_current_context()
-        params, account = context["params"], push_report(context["ti"])
+        params, ti = context["params"], context["ti"]
         if params["posts"] == 0:  # no reason to open the source
-            account(report := Report(0, params["seed"], params["order"]))
-            return checked(report)
+            return checked(Report(0, params["seed"], params["order"]).as_dict(), ti)
         sender = StreamSender(ApiGatewayHook().get_conn(), SETTINGS)
         with Source(source_url(BaseHook.get_connection("pinterest_source"))) as source:
             report = run_emulation(
@@ -240,9 +239,9 @@ def pinterest_kinesis_streams() -> None:
                 order=params["order"],
                 pace=params["rate"],
                 progress=log_progress(),
-                account=account,
+                account=lambda report: push_report(report.as_dict(), ti),
             )
-        return checked(report)
+        return checked(report.as_dict(), ti, retriable=report.retriable > 0)
 
     report: Any = emulate()
 

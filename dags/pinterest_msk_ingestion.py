@@ -91,7 +91,7 @@ def pinterest_msk_ingestion() -> None:
         from pinterest_pipeline.senders import TopicSender
 
         context = get_current_context()
-        params, account = context["params"], push_report(context["ti"])
+        params, ti = context["params"], context["ti"]
         sender = TopicSender(ApiGatewayHook().get_conn(), SETTINGS)
         with Source(source_url(BaseHook.get_connection("pinterest_source"))) as source:
             report = run_emulation(
@@ -102,9 +102,9 @@ def pinterest_msk_ingestion() -> None:
                 order=params["order"],
                 pace=params["rate"],
                 progress=log_progress(),
-                account=account,
+                account=lambda report: push_report(report.as_dict(), ti),
             )
-        return checked(report)
+        return checked(report.as_dict(), ti, retriable=report.retriable > 0)
 
     report: Any = emulate()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import shutil
@@ -12,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from include.emulation import strict_json
 from local.stack import parts, prepare, settings
 from local.stack.airflow_api import AirflowApi
 from local.stack.configure import write_all
@@ -113,8 +113,8 @@ def dag(arguments: argparse.Namespace) -> int:
     if not arguments.dag_id:
         raise StackError("Which DAG? For example: make dag DAG=pinterest_daily_batch")
     try:
-        conf = json.loads(arguments.conf)
-    except json.JSONDecodeError as error:
+        conf = strict_json.loads(arguments.conf)
+    except ValueError as error:
         raise StackError(f"CONF is not JSON: {error}") from None
     if not isinstance(conf, dict):
         raise StackError("CONF must be a JSON object, for example CONF='{\"posts\": 100}'")

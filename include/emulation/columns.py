@@ -117,17 +117,26 @@ def moment_of_text(text: str) -> datetime | str:
 
 
 def _family_of_value(value: Any) -> Family:
+    if isinstance(value, float | Decimal) and not math.isfinite(value):
+        return Family.OTHER
     if isinstance(value, Decimal):
-        return Family.WHOLE if value.is_finite() and value.as_tuple().exponent >= 0 else Family.FRACTION  # type: ignore[operator]
-    if isinstance(value, float):
-        return Family.FRACTION if math.isfinite(value) else Family.OTHER
+        return Family.FRACTION if int(value.as_tuple().exponent) < 0 else Family.WHOLE
     if isinstance(value, bytes):
         return Family.BIT if value in {b"\x00", b"\x01"} else Family.OTHER
-    if isinstance(value, datetime):
-        # A zone would have to be dropped, or the moment shifted: neither is known to be right.
-        return Family.OTHER if value.tzinfo else Family.MOMENT
-    found = {int: Family.WHOLE, bool: Family.WHOLE, str: Family.TEXT, date: Family.MOMENT}
-    return found.get(type(value), Family.OTHER)
+    if isinstance(value, datetime) and value.tzinfo:
+        # The zone would have to be dropped or the moment shifted, and neither is known to be right.
+        return Family.OTHER
+    return _PYTHON_TYPES.get(type(value), Family.OTHER)
+
+
+_PYTHON_TYPES: Mapping[type, Family] = {
+    int: Family.WHOLE,
+    bool: Family.WHOLE,
+    float: Family.FRACTION,
+    str: Family.TEXT,
+    datetime: Family.MOMENT,
+    date: Family.MOMENT,
+}
 
 
 def _whole(value: Any) -> int:

@@ -72,7 +72,7 @@ def parse_url(url: str | URL) -> URL:
     _require_driver(parsed)
     if parsed.get_backend_name() == "sqlite":
         return _parse_sqlite(parsed)
-    if "@" in (parsed.host or "") or (parsed.username is None and "@" in (parsed.database or "")):
+    if "@" in f"{parsed.host}{parsed.database}":
         raise SourceError(
             "The source is no database URL: percent-encode what is special in its user name and password "
             "(@ is %40, / is %2F, : is %3A)."

@@ -193,8 +193,8 @@ def emulate(
         that many posts a second
     :param batch_size: posts sent at once; a pace makes batches smaller
     :param progress: called with the report so far after each batch
-    :param account: called once with the whole report, whatever ends the run: an error of the source, a timeout
-        or an interruption too, before it propagates
+    :param account: called with the report when an exception ends the run, before it propagates: an error of the
+        source, but also a timeout or an interruption
     :raises ValueError: an argument is out of range, or the sequential order has fewer posts than asked for
     :raises SourceError: the source went away
     """
@@ -209,14 +209,11 @@ def emulate(
         progress=progress,
     )
     try:
-        emulation.run()
+        return emulation.run()
     except BaseException as error:
         if account:
             _account_despite(error, account, emulation.report)
         raise
-    if account:
-        account(emulation.report)
-    return emulation.report
 
 
 def _account_despite(error: BaseException, account: Progress, report: Report) -> None:

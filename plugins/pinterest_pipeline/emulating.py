@@ -71,30 +71,26 @@ def log_progress() -> Callable[[Any], None]:
     return progress
 
 
-def push_report(ti: Any) -> Callable[[Any], None]:
+def push_report(report: dict[str, Any], ti: Any) -> None:
     """
-    Return a function for the emulator to call with its whole report, whatever has ended it.
+    Push the emulator's report as XCom ``report``, so that it stays even if the task fails.
 
-    It pushes the report as XCom ``report``, so that it stays even if the task fails. A retry clears the XComs of the
-    try before; the counts of every try are in its log.
+    A retry clears the XComs of the try before; the counts of every try are in its log.
     """
-
-    def account(report: Any) -> None:
-        told = report.as_dict()
-        for table, counts in told["tables"].items():
-            log.info("%s: %s", table, ", ".join(f"{count} {name}" for name, count in counts.items()))
-        ti.xcom_push(key="report", value=told)
-
-    return account
+    for table, counts in report["tables"].items():
+        log.info("%s: %s", table, ", ".join(f"{count} {name}" for name, count in counts.items()))
+    ti.xcom_push(key="report", value=report)
 
 
-def checked(report: Any) -> dict[str, Any]:
+def checked(report: dict[str, Any], ti: Any, *, retriable: bool = True) -> dict[str, Any]:
     """
-    Return the emulator's report as JSON takes it.
+    Push the emulator's report and return it.
 
+    :param retriable: whether another try may help at least one of the failures.
     :raises RecordsFailed: records were not acknowledged.
     """
-    told: dict[str, Any] = report.as_dict()
-    if report.failed:
-        raise RecordsFailed(report.failed, told["failures"], retriable=report.retriable > 0)
-    return told
+    push_report(report, ti)
+    failed = sum(counts["failed"] for counts in report["tables"].values())
+    if failed:
+        raise RecordsFailed(failed, report["failures"], retriable=retriable)
+    return report

@@ -10,6 +10,8 @@ from airflow.sdk import BaseHook
 from pinterest_pipeline.exceptions import SettingError
 
 if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
     from pinterest_pipeline.gateway import GatewayClient
 
 
@@ -49,6 +51,7 @@ class ApiGatewayHook(BaseHook):
                 "its stage, https://… included."
             )
         extra = connection.extra_dejson
+        self._require_nothing_else(connection)
         aws_conn_id = extra.get("aws_conn_id", AwsBaseHook.default_conn_name)
         aws = AwsBaseHook(
             aws_conn_id=aws_conn_id, region_name=extra.get("region_name"), client_type="apigateway"
@@ -63,6 +66,17 @@ class ApiGatewayHook(BaseHook):
         if not region:
             raise SettingError(f"Connection {self.api_gateway_conn_id}: extra needs region_name.")
         return GatewayClient(url.rstrip("/"), credentials, region)
+
+    def _require_nothing_else(self, connection: Connection) -> None:
+        """Refuse what is set in the connection and would not be used."""
+        fields = ("schema", "login", "password", "port")
+        unused = [name for name in fields if getattr(connection, name)]
+        unused += sorted(set(connection.extra_dejson) - {"aws_conn_id", "region_name"})
+        if unused:
+            raise SettingError(
+                f"Connection {self.api_gateway_conn_id}: {', '.join(unused)} would not be used. Host holds the whole "
+                "invoke URL, extra aws_conn_id and region_name."
+            )
 
     def test_connection(self) -> tuple[bool, str]:
         """List the streams through the API, which needs URL, credentials and integration to be right."""

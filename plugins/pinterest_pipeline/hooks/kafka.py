@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 
 IAM = "AWS_MSK_IAM"
 
-# The connection is written as for Airflow's Kafka provider, in librdkafka's names; the rest of what
-# librdkafka knows is about producing and consuming and means nothing here.
+# The connection is written as for Airflow's Kafka provider, in librdkafka's names.
 CLIENT_OPTIONS = {
     "bootstrap.servers": "bootstrap_servers",
     "client.id": "client_id",
@@ -29,7 +29,16 @@ CLIENT_OPTIONS = {
     "ssl.certificate.location": "ssl_certfile",
     "ssl.key.location": "ssl_keyfile",
     "ssl.key.password": "ssl_password",
+    "ssl.crl.location": "ssl_crlfile",
 }
+AWS_OPTIONS = {"aws_conn_id", "region_name"}
+# What librdkafka knows about producing and consuming means nothing here. Whatever else is in the connection says how
+# the cluster is reached, and must not be passed over: with less of it, another cluster or a plain one is spoken to.
+ELSEWHERE = re.compile(
+    r"(group|auto|enable\.auto|enable\.idempotence|enable\.partition|fetch|max\.poll|max\.in\.flight|queued|queue|isolation"
+    r"|session\.timeout|heartbeat|partition|linger|batch|acks|request\.required\.acks|compression|message|retries|retry"
+    r"|transaction|transactional|delivery|statistics|consume|offset|check\.crcs|sticky|log|debug)(\..*|_.*)?|.*_cb"
+)
 
 
 class KafkaHook(BaseHook):
@@ -56,11 +65,17 @@ class KafkaHook(BaseHook):
         """
         Return the connection as options of kafka-python.
 
-        :raises SettingError: ``bootstrap.servers`` is missing.
+        :raises SettingError: ``bootstrap.servers`` is missing, or there is an option that cannot be followed.
         """
         extra = self.get_connection(self.kafka_conn_id).extra_dejson
         if not extra.get("bootstrap.servers"):
             raise SettingError(f"Connection {self.kafka_conn_id}: extra needs bootstrap.servers.")
+        known = {*CLIENT_OPTIONS, *AWS_OPTIONS}
+        if unknown := sorted(name for name in extra if name not in known and not ELSEWHERE.fullmatch(name)):
+            raise SettingError(
+                f"Connection {self.kafka_conn_id}: extra has {', '.join(unknown)}, which this client cannot follow. "
+                f"It knows {', '.join(CLIENT_OPTIONS)}."
+            )
         options: dict[str, Any] = {
             CLIENT_OPTIONS[name]: value for name, value in extra.items() if name in CLIENT_OPTIONS
         }

@@ -44,27 +44,27 @@ class _SendRecordsOperator(BaseOperator):
             pairs.append((record[0], record[1]))
         return pairs
 
-    def _told(self, name: str, results: Sequence[Any], context: Context) -> list[dict[str, Any]]:
+    def _acknowledgements(self, name: str, results: Sequence[Any]) -> list[dict[str, Any]]:
         """
-        Return the acknowledgements; if there are failures, push them as XCom ``report`` first, None for a failure.
+        Return where the records are kept, one for each record.
 
-        :raises RecordsFailed: there are failures.
+        :raises RecordsFailed: there are failures; the log then has where the others are kept.
         """
-        acknowledged = [None if isinstance(result, Failure) else asdict(result) for result in results]
+        acknowledged = [asdict(result) for result in results if not isinstance(result, Failure)]
         failed = [
             (record[0], result)
             for record, result in zip(self.records, results, strict=True)
             if isinstance(result, Failure)
         ]
         if failed:
-            context["ti"].xcom_push(key="report", value=acknowledged)
+            self.log.info("%s has acknowledged %d record(s): %s", name, len(acknowledged), acknowledged)
             failures: list[dict[str, object]] = [
                 {"table": name, "number": key, "code": failure.code, "reason": failure.reason}
                 for key, failure in failed[:NAMED_FAILURES]
             ]
             retriable = any(failure.retriable for _, failure in failed)
             raise RecordsFailed(len(failed), failures, retriable=retriable)
-        return [each for each in acknowledged if each is not None]
+        return acknowledged
 
 
 class ApiGatewayPublishRecordsOperator(_SendRecordsOperator):
@@ -86,10 +86,10 @@ class ApiGatewayPublishRecordsOperator(_SendRecordsOperator):
         """
         Publish.
 
-        :raises RecordsFailed: some were not acknowledged; the others were, and XCom ``report`` has where.
+        :raises RecordsFailed: some were not acknowledged; the others were, and the log has where.
         """
         results = self.hook.get_conn().produce(self.topic, self._pairs())
-        return self._told(self.topic, results, context)
+        return self._acknowledgements(self.topic, results)
 
 
 class ApiGatewayPutRecordsOperator(_SendRecordsOperator):
@@ -111,7 +111,7 @@ class ApiGatewayPutRecordsOperator(_SendRecordsOperator):
         """
         Put.
 
-        :raises RecordsFailed: some were not acknowledged; the others were, and XCom ``report`` has where.
+        :raises RecordsFailed: some were not acknowledged; the others were, and the log has where.
         """
         results = self.hook.get_conn().put_records(self.stream_name, self._pairs())
-        return self._told(self.stream_name, results, context)
+        return self._acknowledgements(self.stream_name, results)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -157,7 +158,10 @@ def test_records_that_fail_make_the_status(api: Api, synthetic_source: str) -> N
     assert "… and 1,490 more" in done.stdout
 
 
-def test_control_c_reports_what_was_acknowledged(api: Api, synthetic_source: str) -> None:
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM])
+def test_control_c_and_kill_report_what_was_acknowledged(
+    api: Api, synthetic_source: str, kill: signal.Signals
+) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", f"include.emulation.{TOPICS}", "--posts", "5000", "--json"],
         cwd=ROOT,
@@ -171,7 +175,7 @@ def test_control_c_reports_what_was_acknowledged(api: Api, synthetic_source: str
 
     def interrupt(request: int) -> None:
         if request == 5:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(kill)
             process.wait(30)
 
     api.before = interrupt
@@ -184,6 +188,28 @@ def test_control_c_reports_what_was_acknowledged(api: Api, synthetic_source: str
     assert tables["geo"]["acknowledged"] == 500
     assert tables["user"]["failed"] == 500
     assert tables["pin"]["drawn"] == 500
+
+
+def test_a_bad_value_in_the_middle_loses_no_account(api: Api, make_source: Any) -> None:
+    url = make_source(range(700), range(700), range(700))
+
+    def spoil(request: int) -> None:
+        if request == 3:
+            with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+                connection.execute("UPDATE user_data SET age = 'old' WHERE ind = 650")
+            connection.close()
+
+    api.before = spoil
+    done = run(
+        *("-m", f"include.emulation.{TOPICS}", "--posts", "700", "--order", "sequential", "--json"),
+        SOURCE_URL=url,
+        API_GATEWAY_URL=api.url,
+    )
+    assert done.returncode == 1
+    assert "user_data.age of post 650 holds 'old', and a whole number is needed." in done.stderr
+    assert json.loads(done.stdout)["tables"]["user"] == {
+        **{"drawn": 500, "missing": 0, "sent": 500, "acknowledged": 500, "failed": 0},
+    }
 
 
 @pytest.mark.parametrize(

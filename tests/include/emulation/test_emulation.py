@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -280,6 +281,142 @@ def test_a_source_that_goes_away(make_source: Any, tmp_path: Any) -> None:
         with pytest.raises(SourceError, match="cannot be read"):
             emulation.run()
     assert emulation.report.acknowledged == 30
+
+
+class Timeout(BaseException):
+    """As Airflow ends a task that takes too long."""
+
+
+@dataclass
+class Interrupted(Log):
+    """A sender that is interrupted in a call after it has had some acknowledgements."""
+
+    known: int = 0
+    call: int = 4
+    error: type[BaseException] = Timeout
+
+    def send(self, table: str, records: Sequence[tuple[int, Record]]) -> Sequence[Any]:
+        results = super().send(table, records)
+        if len(self.calls) == self.call:
+            error = self.error("ended")
+            error.results = [*results[: self.known], *[None] * (len(results) - self.known)]  # type: ignore[attr-defined]
+            raise error
+        return results
+
+
+def told(url: str, sender: Log, error: type[BaseException], **options: Any) -> Any:
+    """The one report that is handed over while the run is ended by this error."""
+    reports: list[Any] = []
+    with Source(url) as source, pytest.raises(error):
+        emulate(source, sender, account=lambda report: reports.append(report.as_dict()), **options)
+    (report,) = reports
+    for tally in report["tables"].values():
+        assert tally["drawn"] == tally["missing"] + tally["sent"]
+        assert tally["sent"] == tally["acknowledged"] + tally["failed"]
+    return report
+
+
+@pytest.mark.parametrize("error", [Timeout, KeyboardInterrupt, SystemExit])
+def test_what_was_acknowledged_is_told_whatever_ends_the_run(
+    synthetic_source: str, error: type[BaseException]
+) -> None:
+    report = told(synthetic_source, Interrupted(known=7, error=error), error, posts=100, batch_size=10)
+    assert {table: (t["acknowledged"], t["failed"]) for table, t in report["tables"].items()} == {
+        "pin": (17, 3),
+        "geo": (10, 0),
+        "user": (10, 0),
+    }
+    assert report["positions"]["pinterest.pin"] == {"0": [[0, 16]]}
+    assert {failure["code"] for failure in report["failures"]} == {"interrupted"}
+
+
+def test_a_bad_value_in_the_middle_loses_no_account(make_source: Any) -> None:
+    url = make_source(range(700), range(700), range(700))
+    log = Log()
+
+    def spoil(report: Any) -> None:
+        with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+            connection.execute("UPDATE pinterest_data SET title = x'00' WHERE \"index\" = 650")
+        connection.close()
+
+    with Source(url) as source:
+        reports: list[Any] = []
+        with pytest.raises(SourceError, match=r"pinterest_data\.title of post 650 holds b'") as caught:
+            emulate(
+                source, log, posts=700, order="sequential", progress=spoil,
+                account=lambda report: reports.append(report.as_dict()),
+            )  # fmt: skip
+    assert caught.value.retriable is False
+    (report,) = reports
+    assert {table: t["acknowledged"] for table, t in report["tables"].items()} == {
+        "pin": 500,
+        "geo": 500,
+        "user": 500,
+    }
+    assert report["positions"]["pinterest.user"] == {"0": [[0, 499]]}
+    assert len(log.numbers("pin")) == 500
+
+
+def test_an_interruption_between_two_records_leaves_a_whole_report(synthetic_source: str) -> None:
+    """A timeout is a signal: it comes at any moment, also while answers are being counted."""
+    settled = 0
+
+    class Ack:
+        partition = 0
+
+        @property
+        def offset(self) -> int:
+            nonlocal settled
+            settled += 1
+            if settled == 25:  # each record's offset is looked at twice
+                raise Timeout
+            return settled
+
+    report = told(synthetic_source, Log(answer=lambda table, number: Ack()), Timeout, posts=10)
+    assert {table: (t["acknowledged"], t["failed"]) for table, t in report["tables"].items()} == {
+        "pin": (10, 0),
+        "geo": (9, 1),
+        "user": (0, 0),
+    }
+
+
+def test_an_account_that_cannot_be_given_hides_nothing(make_source: Any) -> None:
+    def account(report: Any) -> None:
+        raise OSError("no XComs today")
+
+    with Source(make_source([1], [1], [1])) as source, pytest.raises(Timeout) as caught:
+        emulate(source, Interrupted(call=1), posts=1, order="sequential", account=account)
+    assert caught.value.__notes__ == ["Nor could the report be handed over: no XComs today"]
+
+
+def test_a_report_that_is_returned_is_not_handed_over_too(synthetic_source: str) -> None:
+    reports: list[Any] = []
+    with Source(synthetic_source) as source:
+        emulate(source, Log(), posts=1, account=reports.append)
+    assert reports == []
+
+
+@dataclass(frozen=True)
+class Passing(Failure):
+    retriable: bool = True
+
+
+@dataclass(frozen=True)
+class Final(Failure):
+    retriable: bool = False
+
+
+@pytest.mark.parametrize(
+    ("failure", "retriable"),
+    [(Passing("no_answer", "silence"), 9), (Final("http_404", "no topic"), 0), (Failure("1", "no"), 9)],
+)
+def test_the_report_says_what_another_try_may_mend(
+    synthetic_source: str, failure: Failure, retriable: int
+) -> None:
+    with Source(synthetic_source) as source:
+        report = emulate(source, Log(answer=lambda table, number: failure), posts=30, batch_size=3)
+    assert report.failed == 90
+    assert report.retriable == retriable
 
 
 class Clock:

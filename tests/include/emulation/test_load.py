@@ -101,6 +101,23 @@ BAD_LINES = [
     (b'{"ind": 2, "first_name": 3}', "first_name should be text"),
     (b'{"ind": 2, "first_name": "\\ud800"}', "first_name should be text"),
     (b'{"ind": 1, "age": 3}', "ind 1 was given before"),
+    (b'{"ind": 2, "ind": 3, "age": 3}', 'is no JSON: the key "ind" is repeated'),
+    (b'{"ind": 2, "age": 3, "ind": 2}', 'is no JSON: the key "ind" is repeated'),
+    (b'{"ind": 2, "in\\u0064": 3, "age": 3}', 'is no JSON: the key "ind" is repeated'),
+    (b'{"ind": 2, "age": 3, "more": [{"a": 1, "a": 1}]}', 'is no JSON: the key "a" is repeated'),
+    (b'{"ind": 2, "age": 3, "": 1, "": 1}', 'is no JSON: the key "" is repeated'),
+    (b'\xef\xbb\xbf{"ind": 2, "age": 3}', "is no JSON: .*BOM"),
+    (b'{"ind": 2, "age": 3} x', "is no JSON: Extra data"),
+    (b'{"ind": 2, "age": 3}\r{"ind": 3, "age": 3}', "is no JSON: Extra data"),
+    (b'{"ind": 2, "age": Infinity}', "Infinity is no JSON"),
+    (b'{"ind": 2, "age": 3, "more": -Infinity}', "-Infinity is no JSON"),
+    (b'{"ind": 2, "age": 3,}', "is no JSON:"),
+    (b'{"ind": 2, "age": 03}', "is no JSON:"),
+    (b'{"ind": 2, "first_name": "a\tb"}', "is no JSON: Invalid control character"),
+    (b'\xc2\xa0{"ind": 2, "age": 3}', "is no JSON:"),
+    (b'{"ind": 2, "age": 3, "more": ' + b"[" * 20_000 + b"]" * 20_000 + b"}", "is no JSON: .*recursion"),
+    (b'{"ind": 2, "age": ' + b"9" * 5_000 + b"}", "is no JSON:"),
+    (b'{"ind": 2, "age": 3, "more": {"\\ud83d": 1}}', r"is no UTF-8: \\ud83d is half a surrogate pair"),
 ]
 
 
@@ -167,6 +184,21 @@ def test_a_folder_that_will_not_do(
     damage(folder)
     with pytest.raises(SourceError, match=message):
         load(database, folder)
+
+
+def test_a_whole_surrogate_pair_is_text(folder: Path, database: str) -> None:
+    (folder / "user.jsonl").write_bytes(b'{"ind": 1, "first_name": "\\ud83c\\udfa8", "more": "\\ud83c\\udfa8"}\n')
+    load(database, folder)
+    assert content(database)["user"][1]["first_name"] == "\N{ARTIST PALETTE}"
+
+
+def test_a_uri_is_filled_where_it_says(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    before = sorted(folder.iterdir())
+    url = f"sqlite:///file:{tmp_path}/new%20folder/source.db?mode=rwc&uri=true"
+    assert load(url, folder) == {"pin": 1, "geo": 1, "user": 1}
+    assert (tmp_path / "new folder" / "source.db").is_file()
+    assert sorted(folder.iterdir()) == before
 
 
 def test_other_tables_of_the_database_stay(folder: Path, database: str) -> None:

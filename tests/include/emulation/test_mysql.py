@@ -19,7 +19,8 @@ from sqlalchemy.exc import OperationalError
 
 from include.emulation.emulation import emulate
 from include.emulation.load import load
-from include.emulation.source import TABLES, Source, SourceError, shown
+from include.emulation.database import SourceError, SourceUnavailable, shown
+from include.emulation.source import TABLES, Source
 
 SERVER = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 INSTALL = shutil.which("mariadb-install-db")
@@ -232,3 +233,141 @@ def test_what_is_wrong_is_said_without_the_password(database: URL) -> None:
     assert str(database.password) not in str(caught.value)
     with pytest.raises(SourceError, match="cannot be read"):
         Source(database.set(database="nowhere"))
+
+
+def course_tables(column: str, sql_type: str, value: str | None = None) -> list[str]:
+    """The statements that make tables of one post, one column of which has another type and value."""
+    types = {
+        "pinterest_data": dict.fromkeys(TABLES["pin"].columns, "TEXT") | {"index": "BIGINT", "downloaded": "INT"},
+        "geolocation_data": {
+            **{"ind": "BIGINT", "timestamp": "DATETIME", "latitude": "DOUBLE", "longitude": "DOUBLE"},
+            **{"country": "TEXT"},
+        },
+        "user_data": {
+            **{"ind": "BIGINT", "first_name": "TEXT", "last_name": "TEXT", "age": "INT"},
+            **{"date_joined": "DATETIME"},
+        },
+    }
+    statements = ["SET sql_mode = ''"]
+    for table, columns in types.items():
+        changed = columns | ({column: sql_type} if column in columns else {})
+        declared = ", ".join(f"`{name}` {kind}" for name, kind in changed.items())
+        statements.append(f"CREATE TABLE {table} ({declared}) CHARACTER SET utf8mb4")
+        number = next(iter(columns))
+        given = {number: "1"} | ({column: value} if value and column in columns else {})
+        names = ", ".join(f"`{name}`" for name in given)
+        statements.append(f"INSERT INTO {table} ({names}) VALUES ({', '.join(given.values())})")
+    return statements
+
+
+@pytest.mark.parametrize(
+    ("column", "sql_type", "says"),
+    [
+        ("index", "VARCHAR(20)", "pinterest_data.index is VARCHAR(20) (text), and a whole number is needed."),
+        ("index", "DOUBLE", "pinterest_data.index is DOUBLE (numbers with a fraction), and a whole number is"),
+        ("follower_count", "INT", "follower_count is INTEGER(11) (whole numbers), and text is needed."),
+        ("title", "YEAR", "title is YEAR(4) (whole numbers), and text is needed."),
+        ("title", "DOUBLE", "title is DOUBLE (numbers with a fraction), and text is needed."),
+        ("description", "LONGBLOB", "description is LONGBLOB (neither text, numbers nor moments), and text is"),
+        ("unique_id", "BINARY(16)", "unique_id is BINARY(16) (neither text, numbers nor moments), and text is"),
+        ("downloaded", "BIT(8)", "downloaded is BIT(8) (neither text, numbers nor moments), and a whole number"),
+        ("latitude", "VARCHAR(20)", "latitude is VARCHAR(20) (text), and a number is needed."),
+        ("longitude", "POINT", "longitude is of a type that is not known (neither text, numbers nor moments)"),
+        ("timestamp", "TIME", "timestamp is TIME (neither text, numbers nor moments), and text is needed."),
+        ("timestamp", "BIGINT", "timestamp is BIGINT(20) (whole numbers), and text is needed."),
+        ("age", "DECIMAL(10, 2)", "age is DECIMAL(10, 2) (numbers with a fraction), and a whole number is needed."),
+        ("age", "FLOAT", "age is FLOAT (numbers with a fraction), and a whole number is needed."),
+        ("age", "DATE", "age is DATE (moments), and a whole number is needed."),
+        ("date_joined", "YEAR", "date_joined is YEAR(4) (whole numbers), and text is needed."),
+    ],
+)
+def test_a_column_that_cannot_become_its_fields_type_is_named_before_anything_is_sent(
+    database: URL, column: str, sql_type: str, says: str
+) -> None:
+    execute(database, *course_tables(column, sql_type))
+    with pytest.raises(SourceError) as caught:
+        Source(database)
+    assert says in str(caught.value)
+    assert caught.value.retriable is False
+
+
+@pytest.mark.parametrize(
+    ("column", "sql_type", "value", "expected"),
+    [
+        ("downloaded", "BIT(1)", "b'1'", 1),
+        ("downloaded", "BIT(1)", "b'0'", 0),
+        ("downloaded", "BOOLEAN", "TRUE", 1),
+        ("age", "DECIMAL", "30", 30),
+        ("age", "TINYINT UNSIGNED", "200", 200),
+        ("age", "YEAR", "2020", 2020),
+        ("age", "BIGINT UNSIGNED", str(2**64 - 1), 2**64 - 1),
+        ("latitude", "DECIMAL(9, 6)", "-12.5", -12.5),
+        ("latitude", "INT", "7", 7.0),
+        ("latitude", "FLOAT", "1.5", 1.5),
+        ("date_joined", "DATE", "'2016-01-02'", "2016-01-02 00:00:00"),
+        ("date_joined", "DATE", "'0000-00-00'", "0000-00-00"),
+        ("date_joined", "DATETIME(6)", "'2016-01-02 03:04:05.999999'", "2016-01-02 03:04:05"),
+        ("date_joined", "DATETIME", "'0000-00-00 00:00:00'", "0000-00-00 00:00:00"),
+        ("date_joined", "TIMESTAMP NULL", "'2016-01-02 03:04:05'", "2016-01-02 03:04:05"),
+        ("title", "CHAR(10)", "'short'", "short"),
+        ("title", "ENUM('a', 'b')", "'b'", "b"),
+        ("title", "SET('a', 'b')", "'a,b'", "a,b"),
+        ("title", "JSON", """'{"a": 1}'""", '{"a": 1}'),
+        ("unique_id", "UUID", "'00000000-0000-4000-8000-000000000001'", "00000000-0000-4000-8000-000000000001"),
+        ("description", "DATE", "'2016-01-02'", "2016-01-02 00:00:00"),
+    ],
+)
+def test_a_typed_value_becomes_its_fields_json_type(
+    database: URL, column: str, sql_type: str, value: str, expected: object
+) -> None:
+    execute(database, *course_tables(column, sql_type, value))
+    with Source(database) as source:
+        found = source.read([1])
+    (read,) = (records[1][column] for records in found.values() if column in records[1])
+    assert (read, type(read)) == (expected, type(expected))
+
+
+def test_a_view_that_converts_is_taken(database: URL) -> None:
+    execute(database, *course_tables("follower_count", "INT", "1234"))
+    columns = ", ".join(f"`{name}`" for name in TABLES["pin"].columns if name != "follower_count")
+    execute(database, "RENAME TABLE pinterest_data TO raw")
+    try:
+        execute(
+            database,
+            f"CREATE VIEW pinterest_data AS SELECT {columns}, CAST(follower_count AS CHAR) AS follower_count FROM raw",
+        )
+        with Source(database) as source:
+            assert source.read([1])["pin"][1]["follower_count"] == "1234"
+    finally:
+        execute(database, "DROP VIEW IF EXISTS pinterest_data")
+
+
+def test_it_is_loaded_and_read_as_mariadb_too(database: URL) -> None:
+    mariadb = database.set(drivername="mariadb+pymysql")
+    execute(database, f"ALTER DATABASE {database.database} CHARACTER SET latin1")
+    assert load(password_url(mariadb)) == dict.fromkeys(TABLES, 11_154)
+    with Source(mariadb) as one, Source(password_url(database).replace("mysql+pymysql", "mysql")) as other:
+        assert one.read(range(11_154)) == other.read(range(11_154))
+
+
+def test_the_query_of_the_url_reaches_the_server(database: URL, tmp_path: Path) -> None:
+    load(password_url(database))
+    with Source(database.set(query={"charset": "latin1", "init_command": "SET time_zone = '+02:00'"})) as source:
+        assert source.rows["pin"] == 11_154
+        with source._engine.connect() as connection:
+            assert connection.exec_driver_sql("SELECT @@character_set_client, @@time_zone").one() == (
+                "latin1",
+                "+02:00",
+            )
+    authority = tmp_path / "ca.pem"
+    with pytest.raises(SourceError, match="No such file or directory"):
+        Source(database.set(query={"ssl_ca": str(authority)}))
+
+
+def test_a_wrong_login_is_final_and_a_lost_connection_is_not(database: URL) -> None:
+    load(password_url(database))
+    with pytest.raises(SourceError) as caught:
+        Source(database.set(password="wrong"))
+    assert caught.value.retriable is False
+    with pytest.raises(SourceUnavailable):
+        Source(database.set(port=1))

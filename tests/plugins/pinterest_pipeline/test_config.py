@@ -110,6 +110,63 @@ def test_source_urls() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "url"),
+    [
+        (
+            {"conn_type": "mysql", "extra": {"ssl_ca": "/a/ca.pem", "charset": "latin1"}},
+            "mysql+pymysql://me:hush@db:3306/posts?charset=latin1&ssl_ca=%2Fa%2Fca.pem",
+        ),
+        (
+            {"conn_type": "mysql", "extra": {"ssl": {"ca": "/a/ca.pem", "check_hostname": False}}},
+            "mysql+pymysql://me:hush@db:3306/posts?charset=utf8mb4&ssl_ca=%2Fa%2Fca.pem&ssl_check_hostname=false",
+        ),
+        (
+            {"conn_type": "mysql", "port": 3307, "extra": {"connect_timeout": 10, "local_infile": True}},
+            "mysql+pymysql://me:hush@db:3307/posts?charset=utf8mb4&connect_timeout=10&local_infile=true",
+        ),
+        ({"conn_type": "mariadb"}, "mariadb+pymysql://me:hush@db:3306/posts?charset=utf8mb4"),
+        (
+            {"conn_type": "mysql", "host": None, "extra": {"unix_socket": "/run/mysqld.sock"}},
+            "mysql+pymysql://me:hush@:3306/posts?charset=utf8mb4&unix_socket=%2Frun%2Fmysqld.sock",
+        ),
+        ({"conn_type": "mysql+pymysql"}, "mysql+pymysql://me:hush@db/posts"),
+        (
+            {"conn_type": "mariadb+pymysql", "extra": {"a": ["1", "2"]}},
+            "mariadb+pymysql://me:hush@db/posts?a=1&a=2",
+        ),
+    ],
+)
+def test_the_extra_is_the_query_of_the_url(fields: dict[str, object], url: str) -> None:
+    given = {"host": "db", "schema": "posts", "login": "me", "password": "hush", **fields}
+    connection = Connection(conn_id="source", **{**given, "extra": json.dumps(given.get("extra", {}))})
+    assert source_url(connection).render_as_string(hide_password=False) == url
+
+
+def test_the_uri_form_of_a_connection_is_as_good() -> None:
+    connection = Connection(conn_id="source", uri="mysql://me:p%40ss@db:3307/posts?ssl_ca=%2Fa%2Fca.pem&compress=true")
+    assert source_url(connection).render_as_string(hide_password=False) == (
+        "mysql+pymysql://me:p%40ss@db:3307/posts?charset=utf8mb4&compress=true&ssl_ca=%2Fa%2Fca.pem"
+    )
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ('{"cursor": {"a": "hush"}}', "extra cursor is no parameter of a URL"),
+        ('{"ssl": {"ca": null}}', "extra ssl_ca is no parameter of a URL"),
+        ('{"ssl": "hush", "a": []}', "extra a is no parameter of a URL"),
+        ("hush", "extra is no JSON object"),
+        ("[]", "extra is no JSON object"),
+    ],
+)
+def test_an_extra_that_cannot_be_a_query_is_named(extra: str, says: str) -> None:
+    connection = Connection(conn_id="source", conn_type="mysql", host="db", schema="posts", extra=extra)
+    with pytest.raises(SettingError, match=f"^Connection source: {says}") as raised:
+        source_url(connection)
+    assert "hush" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("connection", "says"),
     [
         (Connection(conn_id="source", conn_type="postgres", host="db"), "sqlite or mysql is needed"),

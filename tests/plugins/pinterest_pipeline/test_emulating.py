@@ -33,6 +33,13 @@ def test_the_report_is_kept_whatever_happens(failed: int) -> None:
     ti.xcom_push.assert_called_once_with(key="report", value=given)
 
 
+@pytest.mark.parametrize("retriable", [True, False])
+def test_refused_records_say_whether_another_try_may_help(retriable: bool) -> None:
+    with pytest.raises(RecordsFailed) as raised:
+        checked(report(1), mock.Mock(), retriable=retriable)
+    assert raised.value.retriable is retriable
+
+
 def test_progress_is_told_every_few_seconds_and_at_the_end() -> None:
     with (
         mock.patch("pinterest_pipeline.emulating.time.monotonic", side_effect=[0, 1, 11, 12, 13]),

@@ -1,11 +1,13 @@
-"""A verdict of a notebook is final; whatever else stops it is tried again."""
+"""What another try cannot help is final; whatever else stops a task is tried again."""
 
 from __future__ import annotations
 
 import pytest
 from airflow.sdk import RetryAction
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
-from pinterest_pipeline.retries import NotebookRetryPolicy
+from pinterest_pipeline.exceptions import LedgerImbalance, RecordsFailed, SettingError
+from pinterest_pipeline.retries import FinalErrorRetryPolicy, NotebookRetryPolicy
 
 
 @pytest.mark.parametrize(
@@ -22,3 +24,27 @@ def test_only_a_verdict_is_final(error: str, action: RetryAction) -> None:
         f"Task failed. Final state FAILED. Errors: [{{'task_key': 'k', 'error': {error!r}}}]"
     )
     assert NotebookRetryPolicy().evaluate(raised, 1, 3).action is action
+
+
+class SourceError(Exception):
+    """As the emulator's."""
+
+    retriable = False
+
+
+@pytest.mark.parametrize(
+    ("error", "action"),
+    [
+        (SourceError("pinterest_data.title is LONGBLOB"), RetryAction.FAIL),
+        (SettingError("Connection pinterest_source: host is empty"), RetryAction.FAIL),
+        (ValueError("The sequential order has 3 posts to walk"), RetryAction.FAIL),
+        (RecordsFailed(3, [], retriable=False), RetryAction.FAIL),
+        (RecordsFailed(3, [], retriable=True), RetryAction.DEFAULT),
+        (RecordsFailed(3, []), RetryAction.DEFAULT),
+        (LedgerImbalance("3 of 4"), RetryAction.DEFAULT),
+        (AirflowTaskTimeout("Timeout"), RetryAction.DEFAULT),
+        (OSError("no network"), RetryAction.DEFAULT),
+    ],
+)
+def test_only_what_cannot_help_is_final(error: BaseException, action: RetryAction) -> None:
+    assert FinalErrorRetryPolicy().evaluate(error, 1, 3).action is action

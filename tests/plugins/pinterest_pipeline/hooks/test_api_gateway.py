@@ -40,6 +40,25 @@ def test_a_host_that_is_no_url_is_named(aws: str, monkeypatch: pytest.MonkeyPatc
         ApiGatewayHook().get_conn()
 
 
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"port": 8443, "login": "me", "password": "hush"}, "login, password, port"),
+        ({"schema": "prod"}, "schema"),
+        ({"extra": {"verify": False, "region_name": "us-east-1"}}, "verify"),
+    ],
+)
+def test_what_would_not_be_used_is_refused(
+    aws: str, monkeypatch: pytest.MonkeyPatch, fields: dict[str, object], named: str
+) -> None:
+    value = {"conn_type": "http", "host": "https://api.example/prod", **fields}
+    monkeypatch.setenv("AIRFLOW_CONN_PINTEREST_API", json.dumps(value))
+    with pytest.raises(SettingError) as raised:
+        ApiGatewayHook().get_conn()
+    assert str(raised.value).startswith(f"Connection pinterest_api: {named} would not be used.")
+    assert "hush" not in str(raised.value)
+
+
 def test_connection_form() -> None:
     client = mock.create_autospec(GatewayClient, instance=True)
     client.list_streams.return_value = ["a", "b"]

@@ -51,6 +51,37 @@ def test_options_are_translated(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        "ssl.ca.pem",
+        "ssl.keystore.location",
+        "ssl.endpoint.identification.algorithm",
+        "enable.ssl.certificate.verification",
+        "sasl.usrname",
+        "sasl.kerberos.principal",
+        "security.protocl",
+        "metadata.broker.list",
+        "socket.timeout.ms",
+    ],
+)
+def test_an_option_that_cannot_be_followed_is_refused(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    connection(monkeypatch, bootstrap__servers="a:9092", **{option: "hush"})
+    with pytest.raises(SettingError) as raised:
+        KafkaHook().client_options()
+    assert f"pinterest_kafka: extra has {option}, which this client cannot follow" in str(raised.value)
+    assert "hush" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["group.id", "auto.offset.reset", "enable.auto.commit", "max.poll.interval.ms", "linger.ms", "error_cb"],
+)
+def test_options_of_producers_and_consumers_may_be_there(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    connection(monkeypatch, bootstrap__servers="a:9092", **{option: "x"})
+    assert KafkaHook().client_options() == {"bootstrap_servers": ["a:9092"]}
+
+
 def test_bootstrap_servers_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     connection(monkeypatch, security__protocol="PLAINTEXT")
     with pytest.raises(SettingError, match=r"pinterest_kafka: extra needs bootstrap\.servers"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -13,6 +14,7 @@ from pinterest_pipeline.operators.api_gateway import (
     ApiGatewayPublishRecordsOperator,
     ApiGatewayPutRecordsOperator,
 )
+from pinterest_pipeline.retries import FinalErrorRetryPolicy
 
 RECORDS = [[1, {"ind": 1}], [2, {"ind": 2}]]
 REFUSED = Failure(400, "40003", "too large")
@@ -49,6 +51,27 @@ def test_refused_records_are_named(client: Any) -> None:
         operator.execute({})
     assert str(raised.value) == "1 record(s) were not accepted:\np.pin 2: 40003 too large"
     assert raised.value.failures == [{"table": "p.pin", "number": 2, "code": "40003", "reason": "too large"}]
+
+
+@pytest.mark.parametrize("retriable", [True, False])
+def test_another_try_is_made_if_it_may_help(client: Any, retriable: bool) -> None:
+    client.put_records.return_value = [StreamAck("shard-0", "1"), replace(REFUSED, retriable=retriable)]
+    operator = ApiGatewayPutRecordsOperator(task_id="t", stream_name="s", records=RECORDS)
+    with pytest.raises(RecordsFailed) as raised:
+        operator.execute({})
+    assert raised.value.retriable is retriable
+    assert isinstance(operator.retry_policy, FinalErrorRetryPolicy)
+
+
+def test_what_was_acknowledged_beside_refused_records_is_logged(client: Any) -> None:
+    client.produce.return_value = [TopicAck(0, 5), REFUSED]
+    operator = ApiGatewayPublishRecordsOperator(task_id="t", topic="p.pin", records=RECORDS)
+    with mock.patch.object(type(operator), "log") as log, pytest.raises(RecordsFailed):
+        operator.execute({})
+    message, *arguments = log.info.call_args.args
+    assert message % tuple(arguments) == (
+        "p.pin has acknowledged 1 record(s): [{'partition': 0, 'offset': 5}]"
+    )
 
 
 def test_only_so_many_refused_records_are_named(client: Any) -> None:
