@@ -77,7 +77,8 @@ def parse_url(url: str | URL) -> URL:
             "The source is no database URL: percent-encode what is special in its user name and password "
             "(@ is %40, / is %2F, : is %3A)."
         )
-    return parsed
+    # Airflow keeps no empty password, and to a driver it is none.
+    return parsed._replace(username=parsed.username or None, password=parsed.password or None)
 
 
 def _require_driver(url: URL) -> None:
@@ -106,11 +107,11 @@ def _parse_sqlite(url: URL) -> URL:
     if not database or database == ":memory:":
         return url
     if not is_uri:
-        return url.set(database=str(Path(database).absolute()))
-    path = database.removeprefix("file:")
-    if path.startswith("/") or not sqlite_file(url):
+        return url if Path(database).is_absolute() else url.set(database=str(Path(database).resolve()))
+    file = sqlite_file(url)
+    if file is None or file.is_absolute():
         return url
-    return url.set(database=f"file:{quote(str(Path.cwd()))}/{path}")
+    return url.set(database=f"file:{quote(str(file.resolve()))}")
 
 
 def _is_uri(url: URL) -> bool:

@@ -31,11 +31,11 @@ QUERIES = st.dictionaries(
 
 @st.composite
 def servers(draw: st.DrawFn) -> URL:
-    username = draw(st.none() | TEXT)
+    username = draw(st.none() | VALUES)
     return URL.create(
         draw(st.sampled_from(["mysql+pymysql", "mariadb+pymysql"])),
         username=username,
-        password=None if username is None else draw(st.none() | TEXT),
+        password=None if username is None else draw(st.none() | VALUES),
         host=draw(st.none() | NAMES | st.sampled_from(["::1", "fe80::1%eth0"])),
         port=draw(st.none() | st.integers(1, 65_535)),
         database=draw(st.none() | NAMES),
@@ -85,6 +85,7 @@ def test_no_part_of_a_url_is_lost(
 
 
 @given(url=servers())
+@settings(deadline=None)
 def test_no_part_of_a_url_is_lost_as_text(url: URL) -> None:
     # as the stack keeps it, and prints it for the shell
     assert make_url(url.render_as_string(hide_password=False)) == url
@@ -99,6 +100,8 @@ def test_no_part_of_a_url_is_lost_as_text(url: URL) -> None:
         "mysql://u:p@h/db",
         "mariadb://u:p@h/db?ssl_verify_identity=true",
         "mysql+pymysql://u%40x:p%2F%3A%40%25%3F%23%26%20%2B%c3%a9@h/db",
+        "mysql+pymysql://u:@h/db",
+        "mysql+pymysql://u@h/db",
         "mysql+pymysql://u:p@/db?unix_socket=/run/mysqld/mysqld.sock",
         "mysql+pymysql://u:p@[::1]:3307/db?init_command=SET+time_zone%3D%27%2B00%3A00%27",
         "sqlite:////a/b.db",
@@ -150,7 +153,5 @@ def test_the_url_of_a_deployment_reaches_the_dag_whole(folder: Path, text: str, 
 )
 def test_a_url_that_mwaa_cannot_use_is_refused_unsaid(text: str) -> None:
     with pytest.raises(SettingError, match="is not of the form") as caught:
-        connections.wanted(
-            {"Region": "us-east-1", "ExternalSource": "true"}, {"PINTEREST_SOURCE_URL": text}
-        )
+        connections.wanted({"Region": "us-east-1", "ExternalSource": "true"}, {"PINTEREST_SOURCE_URL": text})
     assert "hush" not in str(caught.value)

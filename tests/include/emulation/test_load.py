@@ -187,7 +187,9 @@ def test_a_folder_that_will_not_do(
 
 
 def test_a_whole_surrogate_pair_is_text(folder: Path, database: str) -> None:
-    (folder / "user.jsonl").write_bytes(b'{"ind": 1, "first_name": "\\ud83c\\udfa8", "more": "\\ud83c\\udfa8"}\n')
+    (folder / "user.jsonl").write_bytes(
+        b'{"ind": 1, "first_name": "\\ud83c\\udfa8", "more": "\\ud83c\\udfa8"}\n'
+    )
     load(database, folder)
     assert content(database)["user"][1]["first_name"] == "\N{ARTIST PALETTE}"
 

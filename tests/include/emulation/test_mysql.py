@@ -17,9 +17,9 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 
+from include.emulation.database import SourceError, SourceUnavailable, shown
 from include.emulation.emulation import emulate
 from include.emulation.load import load
-from include.emulation.database import SourceError, SourceUnavailable, shown
 from include.emulation.source import TABLES, Source
 
 SERVER = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -238,7 +238,8 @@ def test_what_is_wrong_is_said_without_the_password(database: URL) -> None:
 def course_tables(column: str, sql_type: str, value: str | None = None) -> list[str]:
     """The statements that make tables of one post, one column of which has another type and value."""
     types = {
-        "pinterest_data": dict.fromkeys(TABLES["pin"].columns, "TEXT") | {"index": "BIGINT", "downloaded": "INT"},
+        "pinterest_data": dict.fromkeys(TABLES["pin"].columns, "TEXT")
+        | {"index": "BIGINT", "downloaded": "INT"},
         "geolocation_data": {
             **{"ind": "BIGINT", "timestamp": "DATETIME", "latitude": "DOUBLE", "longitude": "DOUBLE"},
             **{"country": "TEXT"},
@@ -264,18 +265,42 @@ def course_tables(column: str, sql_type: str, value: str | None = None) -> list[
     ("column", "sql_type", "says"),
     [
         ("index", "VARCHAR(20)", "pinterest_data.index is VARCHAR(20) (text), and a whole number is needed."),
-        ("index", "DOUBLE", "pinterest_data.index is DOUBLE (numbers with a fraction), and a whole number is"),
+        (
+            "index",
+            "DOUBLE",
+            "pinterest_data.index is DOUBLE (numbers with a fraction), and a whole number is",
+        ),
         ("follower_count", "INT", "follower_count is INTEGER(11) (whole numbers), and text is needed."),
         ("title", "YEAR", "title is YEAR(4) (whole numbers), and text is needed."),
         ("title", "DOUBLE", "title is DOUBLE (numbers with a fraction), and text is needed."),
-        ("description", "LONGBLOB", "description is LONGBLOB (neither text, numbers nor moments), and text is"),
-        ("unique_id", "BINARY(16)", "unique_id is BINARY(16) (neither text, numbers nor moments), and text is"),
-        ("downloaded", "BIT(8)", "downloaded is BIT(8) (neither text, numbers nor moments), and a whole number"),
+        (
+            "description",
+            "LONGBLOB",
+            "description is LONGBLOB (neither text, numbers nor moments), and text is",
+        ),
+        (
+            "unique_id",
+            "BINARY(16)",
+            "unique_id is BINARY(16) (neither text, numbers nor moments), and text is",
+        ),
+        (
+            "downloaded",
+            "BIT(8)",
+            "downloaded is BIT(8) (neither text, numbers nor moments), and a whole number",
+        ),
         ("latitude", "VARCHAR(20)", "latitude is VARCHAR(20) (text), and a number is needed."),
-        ("longitude", "POINT", "longitude is of a type that is not known (neither text, numbers nor moments)"),
+        (
+            "longitude",
+            "POINT",
+            "longitude is of a type that is not known (neither text, numbers nor moments)",
+        ),
         ("timestamp", "TIME", "timestamp is TIME (neither text, numbers nor moments), and text is needed."),
         ("timestamp", "BIGINT", "timestamp is BIGINT(20) (whole numbers), and text is needed."),
-        ("age", "DECIMAL(10, 2)", "age is DECIMAL(10, 2) (numbers with a fraction), and a whole number is needed."),
+        (
+            "age",
+            "DECIMAL(10, 2)",
+            "age is DECIMAL(10, 2) (numbers with a fraction), and a whole number is needed.",
+        ),
         ("age", "FLOAT", "age is FLOAT (numbers with a fraction), and a whole number is needed."),
         ("age", "DATE", "age is DATE (moments), and a whole number is needed."),
         ("date_joined", "YEAR", "date_joined is YEAR(4) (whole numbers), and text is needed."),
@@ -313,7 +338,12 @@ def test_a_column_that_cannot_become_its_fields_type_is_named_before_anything_is
         ("title", "ENUM('a', 'b')", "'b'", "b"),
         ("title", "SET('a', 'b')", "'a,b'", "a,b"),
         ("title", "JSON", """'{"a": 1}'""", '{"a": 1}'),
-        ("unique_id", "UUID", "'00000000-0000-4000-8000-000000000001'", "00000000-0000-4000-8000-000000000001"),
+        (
+            "unique_id",
+            "UUID",
+            "'00000000-0000-4000-8000-000000000001'",
+            "00000000-0000-4000-8000-000000000001",
+        ),
         ("description", "DATE", "'2016-01-02'", "2016-01-02 00:00:00"),
     ],
 )
@@ -352,7 +382,9 @@ def test_it_is_loaded_and_read_as_mariadb_too(database: URL) -> None:
 
 def test_the_query_of_the_url_reaches_the_server(database: URL, tmp_path: Path) -> None:
     load(password_url(database))
-    with Source(database.set(query={"charset": "latin1", "init_command": "SET time_zone = '+02:00'"})) as source:
+    with Source(
+        database.set(query={"charset": "latin1", "init_command": "SET time_zone = '+02:00'"})
+    ) as source:
         assert source.rows["pin"] == 11_154
         with source._engine.connect() as connection:
             assert connection.exec_driver_sql("SELECT @@character_set_client, @@time_zone").one() == (

@@ -159,16 +159,52 @@ def with_column(make_source: Any, table: str, column: str, declared: str, *value
         ("pinterest_data", "index", "TEXT", (1, 2), "holds 2 text value(s), and a whole number is needed"),
         ("pinterest_data", "index", "", (1, "two"), "holds 1 text value(s), and a whole number is needed"),
         ("pinterest_data", "downloaded", "BIT(1)", (1, b"\x01"), "holds 1 blob value(s), and a whole number"),
-        ("pinterest_data", "description", "LONGBLOB", ("a", b"b"), "holds 1 blob value(s), and text is needed"),
+        (
+            "pinterest_data",
+            "description",
+            "LONGBLOB",
+            ("a", b"b"),
+            "holds 1 blob value(s), and text is needed",
+        ),
         ("pinterest_data", "follower_count", "INTEGER", (5, "5k"), "holds 1 integer value(s), and text is"),
         ("pinterest_data", "title", "REAL", (1.5, "a"), "holds 1 real value(s), and text is needed"),
-        ("geolocation_data", "latitude", "VARCHAR(20)", ("1.5", None), "holds 1 text value(s), and a number is"),
-        ("geolocation_data", "longitude", "REAL", (1e999, -1e999), "holds 2 infinite value(s), and a number is"),
-        ("geolocation_data", "timestamp", "INTEGER", (1598586767, None), "holds 1 integer value(s), and text is"),
+        (
+            "geolocation_data",
+            "latitude",
+            "VARCHAR(20)",
+            ("1.5", None),
+            "holds 1 text value(s), and a number is",
+        ),
+        (
+            "geolocation_data",
+            "longitude",
+            "REAL",
+            (1e999, -1e999),
+            "holds 2 infinite value(s), and a number is",
+        ),
+        (
+            "geolocation_data",
+            "timestamp",
+            "INTEGER",
+            (1598586767, None),
+            "holds 1 integer value(s), and text is",
+        ),
         ("user_data", "age", "DECIMAL(10, 2)", (30, 30.5), "holds 1 real value(s), and a whole number is"),
         ("user_data", "age", "REAL", (30, None), "holds 1 real value(s), and a whole number is needed"),
-        ("user_data", "age", "INTEGER", ("thirty", 30), "holds 1 text value(s), and a whole number is needed"),
-        ("user_data", "date_joined", "DATE", (20160102, None), "holds 1 integer value(s), and text is needed"),
+        (
+            "user_data",
+            "age",
+            "INTEGER",
+            ("thirty", 30),
+            "holds 1 text value(s), and a whole number is needed",
+        ),
+        (
+            "user_data",
+            "date_joined",
+            "DATE",
+            (20160102, None),
+            "holds 1 integer value(s), and text is needed",
+        ),
         ("user_data", "date_joined", "", (b"2016-01-02", None), "holds 1 blob value(s), and text is needed"),
     ],
 )
@@ -238,7 +274,10 @@ def test_a_view_is_checked_by_what_it_says(make_source: Any) -> None:
 
 def test_text_that_is_no_utf8_is_named_and_final(make_source: Any) -> None:
     url = edited(make_source([1], [1], [1]), "UPDATE user_data SET first_name = CAST(x'ff' AS TEXT)")
-    with Source(url) as source, pytest.raises(SourceError, match="Could not decode to UTF-8 column") as caught:
+    with (
+        Source(url) as source,
+        pytest.raises(SourceError, match="Could not decode to UTF-8 column") as caught,
+    ):
         source.read([1])
     assert caught.value.retriable is False
 

@@ -143,7 +143,9 @@ def test_the_extra_is_the_query_of_the_url(fields: dict[str, object], url: str) 
 
 
 def test_the_uri_form_of_a_connection_is_as_good() -> None:
-    connection = Connection(conn_id="source", uri="mysql://me:p%40ss@db:3307/posts?ssl_ca=%2Fa%2Fca.pem&compress=true")
+    connection = Connection(
+        conn_id="source", uri="mysql://me:p%40ss@db:3307/posts?ssl_ca=%2Fa%2Fca.pem&compress=true"
+    )
     assert source_url(connection).render_as_string(hide_password=False) == (
         "mysql+pymysql://me:p%40ss@db:3307/posts?charset=utf8mb4&compress=true&ssl_ca=%2Fa%2Fca.pem"
     )

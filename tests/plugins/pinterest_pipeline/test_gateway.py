@@ -318,6 +318,63 @@ def test_patience_ends(api: Api) -> None:
     assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "retriable"),
+    [
+        (404, {"message": "no topic"}, False),
+        (403, {"message": "no"}, False),
+        (413, {"message": "too large"}, False),
+        (200, {"offsets": [{"error_code": 40301, "error": "no"}]}, False),
+        (200, {"offsets": [{"error_code": 50003, "error": "later"}]}, True),
+        (429, {"message": "later"}, True),
+        (503, {"message": "later"}, True),
+        (200, b"nonsense", True),
+    ],
+)
+def test_a_failure_says_whether_another_try_may_help(
+    api: Api, status: int, body: Any, retriable: bool
+) -> None:
+    api.answer = lambda request: (status, body)
+    (result,) = client_of(api.url, max_attempts=2).produce("p.pin", [(1, {"index": 1})])
+    assert isinstance(result, Failure)
+    assert result.retriable is retriable
+
+
+def test_what_waits_behind_a_silence_may_be_tried_again(api: Api) -> None:
+    api.answer = lambda request: (503, {})
+    results = client_of(api.url, max_attempts=1).produce("p.pin", [(1, {}), (1, {}), (2, {})])
+    assert [getattr(result, "retriable", None) for result in results] == [True, True, True]
+
+
+class Ended(BaseException):
+    """As a timeout, or Ctrl-C."""
+
+
+def test_an_interrupted_call_tells_what_it_knows(api: Api) -> None:
+    requests_seen = 0
+
+    def answer(request: Request) -> tuple[int, Any]:
+        nonlocal requests_seen
+        requests_seen += 1
+        return topic_answer(request) if requests_seen == 1 else (503, {})
+
+    def interrupt(_: float) -> None:
+        raise Ended
+
+    api.answer = answer
+    records = [
+        (1, {"index": 1}),
+        (2, {"index": 2}),
+        (1, {"index": 1, "title": "again"}),
+        (3, {"x": float("nan")}),
+    ]
+    with pytest.raises(Ended) as caught:
+        client_of(api.url, sleep=interrupt).produce("p.pin", records)
+    first, second, third, fourth = caught.value.results  # type: ignore[attr-defined]
+    assert (first, second, third) == (TopicAck(0, 0), TopicAck(0, 1), None)
+    assert fourth.code == "not_json"
+
+
 def test_a_port_where_nobody_listens() -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         url = f"http://127.0.0.1:{server.server_port}/stage"

@@ -77,7 +77,9 @@ def test_an_option_that_cannot_be_followed_is_refused(monkeypatch: pytest.Monkey
     "option",
     ["group.id", "auto.offset.reset", "enable.auto.commit", "max.poll.interval.ms", "linger.ms", "error_cb"],
 )
-def test_options_of_producers_and_consumers_may_be_there(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+def test_options_of_producers_and_consumers_may_be_there(
+    monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
     connection(monkeypatch, bootstrap__servers="a:9092", **{option: "x"})
     assert KafkaHook().client_options() == {"bootstrap_servers": ["a:9092"]}
 

@@ -34,6 +34,24 @@ def test_create(kinesis: Any, shards: int | str) -> None:
     assert create.execute({}) == []
 
 
+@pytest.mark.parametrize(
+    ("operator", "method", "told"),
+    [
+        (KinesisCreateStreamOperator, "create_stream", "Created pins."),
+        (KinesisDeleteStreamOperator, "delete_stream", "Deleted pins."),
+    ],
+)
+def test_what_was_done_is_told_before_the_next_stream(operator: Any, method: str, told: str) -> None:
+    task = operator(task_id="t", stream_names=STREAMS)
+    with (
+        mock.patch.object(KinesisHook, method, side_effect=[True, OSError("gone")]),
+        mock.patch.object(type(task), "log") as log,
+        pytest.raises(OSError, match="gone"),
+    ):
+        task.execute({})
+    assert [call.args[0] % call.args[1:] for call in log.info.call_args_list] == [told]
+
+
 def scale(shard_count: Any, **arguments: Any) -> KinesisScaleStreamOperator:
     return KinesisScaleStreamOperator(
         task_id="t", stream_names=STREAMS, shard_count=shard_count, poll_interval=3, **arguments
