@@ -24,7 +24,8 @@ prefix. Nothing else here stops or deletes what it has not made.
 - `start_job` (finds the stream job's run, or starts one): connection `databricks_default`, setting
   `[pinterest] stream_compute`.
 - `emulate` (draws and puts): the message names the refused records with code and reason. The counts are in the
-  task's XCom `report`, also when it fails.
+  task's XCom `report`, also when it fails. `SourceError` names the column or value of the source that cannot be
+  sent. What another try cannot help is final.
 - `committed` (waits for the sequence numbers): the message says how many records and seconds each stream is behind,
   and how the run has ended if it has, or that it fails again and again; its page is the link on `start_job`. Killing
   the task cancels the run, if this DAG run has started it.

@@ -12,6 +12,7 @@ bucket; and checks that nothing was lost on the way.
   then restart it.
 - `emulate` (draws and sends): the message names the refused records with code and reason; 403 means the
   credentials of `pinterest_api`, 404 the topic. The counts are in the task's XCom `report`, also when it fails.
+  `SourceError` names the column or value of the source that cannot be sent. What another try cannot help is final.
 - `landed` (waits for the offsets): the message names topic, partition and offsets that are missing. Look at the
   sink's log, and for the records in the dead-letter topic. Clear the task to wait on.
 - `reconcile` (drawn = missing + acknowledged + failed, acknowledged = landed): the message names leg, table and
