@@ -241,6 +241,7 @@ class Emulation:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        posts, seed = _whole("posts", posts), _whole("seed", seed)
         _check(source, posts, order, pace, batch_size)
         self.report = Report(posts, seed, order)
         self._source = source
@@ -376,6 +377,15 @@ def draw(seed: int) -> Iterator[tuple[float, int]]:
         # Both come from one generator, in this order: left out, the pause would change every number.
         pause = generator.randrange(0, LONGEST_PAUSE)
         yield float(pause), generator.randint(0, LAST_DRAWN)
+
+
+def _whole(name: str, value: Any) -> int:
+    """Return a whole number, which JSON may write as 20.0."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{name} must be a whole number, not {value!r}.")
+    return value
 
 
 def _check(source: Source, posts: int, order: str, pace: Pace, batch_size: int) -> None:

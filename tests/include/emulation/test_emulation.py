@@ -175,6 +175,10 @@ def test_sequential_refuses_more_posts_than_there_are(make_source: Any) -> None:
     ("arguments", "message"),
     [
         ({"posts": -1}, "posts"),
+        ({"posts": 20.5}, "posts must be a whole number, not 20.5"),
+        ({"posts": "20"}, "posts must be a whole number, not '20'"),
+        ({"posts": True}, "posts must be a whole number, not True"),
+        ({"posts": 1, "seed": None}, "seed must be a whole number, not None"),
         ({"posts": 1, "order": "random"}, "order"),
         ({"posts": 1, "pace": 0}, "pace"),
         ({"posts": 1, "pace": "slow"}, "pace"),
@@ -187,6 +191,12 @@ def test_arguments_out_of_range(synthetic_source: str, arguments: Any, message: 
     with Source(synthetic_source) as source, pytest.raises(ValueError, match=message):
         emulate(source, log, **arguments)
     assert log.calls == []
+
+
+def test_a_whole_number_may_be_written_with_a_fraction(synthetic_source: str) -> None:
+    with Source(synthetic_source) as source:
+        report = emulate(source, Log(), posts=20.0, seed=100.0)  # type: ignore[arg-type]
+        assert repr(report.as_dict()) == repr(emulate(source, Log(), posts=20, seed=100).as_dict())
 
 
 def test_no_posts_make_an_empty_report(synthetic_source: str) -> None:
