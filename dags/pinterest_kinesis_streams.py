@@ -62,7 +62,7 @@ from pinterest_pipeline.operators.kinesis import (
 )
 from pinterest_pipeline.sensors.kinesis import KinesisStreamStatusSensor, StreamCommittedSensor
 from pinterest_pipeline.tags import Tag
-from pinterest_pipeline.templates import RUN_KEY
+from pinterest_pipeline.templates import FILTERS, RUN_KEY
 
 SETTINGS = Settings.read()
 ASSETS = Assets.of(SETTINGS)
@@ -119,6 +119,7 @@ IS_STOPPED = (
     dagrun_timeout=timedelta(hours=6),
     tags=[Tag.PINTEREST, Tag.STREAMING, Tag.TIER_2],
     doc_md=__doc__,
+    user_defined_filters=FILTERS,
     on_failure_callback=failed_run(SETTINGS),
     default_args={
         "owner": "pinterest",
