@@ -21,15 +21,15 @@ prefix. Nothing else here stops or deletes what it has not made.
 - `streams_active` (waits for them): the message tells each stream's status.
 - `scale_streams` (brings the streams to `shards`, in the steps Kinesis takes): Kinesis scales a stream ten times a
   day at most. Records stay; shards that are split or merged are read to their end first.
-- `start_job` (finds the stream job's run, or starts one): connection `databricks_default`, setting
-  `[pinterest] stream_compute`.
+- `start_job` (finds the stream job's run, or starts one; one that is just ending is waited for): connection
+  `databricks_default`, setting `[pinterest] stream_compute`.
 - `emulate` (draws and puts): the message names the refused records with code and reason. The counts are in the
   task's XCom `report`, also when it fails.
 - `committed` (waits for the sequence numbers): the message says how many records and seconds each stream is behind,
   and how the run has ended if it has, or that it fails again and again; its page is the link on `start_job`. Killing
   the task cancels the run, if this DAG run has started it.
-- `stop_job` (teardown: asks the notebook to stop, cancels the run if it does not): the run had failed by itself;
-  the message has its page.
+- `stop_job` (teardown: asks the notebook to stop; cancels the run if it does not in ten minutes, or if its cluster
+  still starts; waits until it is over): the run had failed by itself, or does not end; the message has its page.
 - `reconcile` (acknowledged ≤ committed; read = clean + superseded + quarantined): the message names leg, table
   and counts.
 - `delete_wanted`, `delete_streams` (skipped unless asked for): permissions of `aws_default`. Streams that are made
@@ -210,6 +210,7 @@ def pinterest_kinesis_streams() -> None:
         task_id="start_job",
         job=JOB,
         run_key=RUN_KEY,
+        poll_interval=SETTINGS.poll_seconds,
         multiple_outputs=True,
         execution_timeout=timedelta(minutes=5),
     )

@@ -55,10 +55,15 @@ def _databricks(environment: Mapping[str, str]) -> Connection | None:
     host = environment.get("DATABRICKS_HOST", "").rstrip("/")
     if not host:
         return None
-    url = urlsplit(host if "://" in host else f"https://{host}")
+    try:
+        url = urlsplit(host if "://" in host else f"https://{host}")
+        port = url.port
+    except ValueError:
+        # Without the text, and without what urllib says, which repeats it: it may hold a token.
+        raise SettingError("DATABRICKS_HOST is not of the form https://host.") from None
     connection: Connection = {"conn_type": "databricks", "host": url.hostname}
-    if url.scheme == "http" or url.port:
-        connection |= {"schema": url.scheme, "port": url.port}
+    if url.scheme == "http" or port:
+        connection |= {"schema": url.scheme, "port": port}
     if token := environment.get("DATABRICKS_TOKEN"):
         return {**connection, "password": token}
     client, secret = environment.get("DATABRICKS_CLIENT_ID"), environment.get("DATABRICKS_CLIENT_SECRET")
@@ -72,16 +77,21 @@ def _source(environment: Mapping[str, str]) -> Connection | None:
     text = environment.get("PINTEREST_SOURCE_URL", "")
     if not text:
         return None
-    url = urlsplit(text)
+    # Without the text, and without what urllib says, which repeats it: it may hold a password.
+    refused = SettingError(
+        "PINTEREST_SOURCE_URL is not of the form mysql://user:password@host:3306/database."
+    )
+    try:
+        url = urlsplit(text)
+        port = url.port or 3306
+    except ValueError:
+        raise refused from None
     if not url.scheme.startswith("mysql") or not url.hostname or not url.path.strip("/"):
-        # Without the text: it may hold a password.
-        raise SettingError(
-            "PINTEREST_SOURCE_URL is not of the form mysql://user:password@host:3306/database."
-        )
+        raise refused
     return {
         "conn_type": "mysql",
         "host": url.hostname,
-        "port": url.port or 3306,
+        "port": port,
         "login": unquote(url.username or ""),
         "password": unquote(url.password or ""),
         "schema": url.path.strip("/"),

@@ -205,8 +205,8 @@ def connect(url: URL, *, create: bool = False) -> Engine:
 
 
 def shown(url: URL) -> str:
-    """The URL as a message may show it."""
-    return url.render_as_string(hide_password=True)
+    """The URL as a message may show it: drivers take passwords in the query too."""
+    return url.set(query={}).render_as_string(hide_password=True)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import json
 
 from pinterest_lake import answers, charts, expectations
 from pinterest_lake.lake import Lake, prepare
+from pinterest_lake.storage import check_reachable
 
 lake = Lake.from_widgets(dbutils)
 dbutils.widgets.dropdown("source", "batch", ["batch", "stream"])
@@ -21,6 +22,7 @@ source = answers.source_named(dbutils.widgets.get("source"))
 limits = expectations.Thresholds.from_widgets(dbutils)
 target = f"{lake.storage}/answers/runs/{lake.run_id}.json"
 prepare(spark)
+check_reachable(dbutils, lake.storage)
 
 # COMMAND ----------
 

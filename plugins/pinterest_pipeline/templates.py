@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import string
 from collections.abc import Callable
 
@@ -29,7 +30,8 @@ def run_key(run_id: str) -> str:
     if len(key) <= LONGEST_KEY:
         return key
     tail = "==" + hashlib.sha256(key.encode()).hexdigest()
-    return key[: LONGEST_KEY - len(tail)] + tail
+    head = re.sub(r"=[0-9A-F]?\Z", "", key[: LONGEST_KEY - len(tail)])
+    return head + tail
 
 
 FILTERS: dict[str, Callable[[str], str]] = {"run_key": run_key}
