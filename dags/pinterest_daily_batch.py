@@ -22,6 +22,9 @@ The run page (link on the task) has the notebook's output and traceback.
 - `maintenance_due` and `maintain` (`OPTIMIZE`, `VACUUM`): the answers are out by then, and they may simply be
   cleared. Where maintenance is not due, `maintain` is skipped.
 
+Runs queue behind each other, whether they are scheduled, triggered or cleared. A backfill is refused: a run takes
+everything that is new, whatever its date.
+
 Each notebook is a Databricks run of its own. **Retrying or clearing a task starts a new run**, and every
 notebook may be run again at any time: merging the same records twice changes nothing.
 
@@ -99,6 +102,14 @@ def threshold(name: str, default: float, what: str) -> Param:
     start_date=None,
     catchup=False,
     max_active_runs=1,
+    # max_active_runs does not count a backfill's runs, and a run has no date: all would do the same work, side by side
+    allowed_run_types=[
+        "scheduled",
+        "manual",
+        "operator_triggered",
+        "asset_triggered",
+        "asset_materialization",
+    ],
     dagrun_timeout=timedelta(hours=12),
     tags=[Tag.PINTEREST, Tag.BATCH, Tag.TIER_1],
     doc_md=__doc__,
