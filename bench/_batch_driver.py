@@ -58,9 +58,10 @@ class World:
         cleans = sum(_timed(lambda table=table: take_in(self.spark, lake, table, lister)) for table in TABLES)
 
         def ask() -> None:
-            facts = answers.facts(self.spark, lake, TOPICS)
+            moment = answers.snapshot(self.spark, lake, TOPICS)
+            facts = answers.facts(moment)
             assert facts["pin"].total.clean == self.next, facts
-            answers.write(self.spark, lake, TOPICS, answers.ask(self.spark, lake, TOPICS))
+            answers.write(self.spark, lake, TOPICS, answers.ask(moment))
 
         return cleans, _timed(ask)
 

@@ -26,7 +26,8 @@ check_reachable(dbutils, lake.storage)
 
 # COMMAND ----------
 
-facts = answers.facts(spark, lake, source)
+moment = answers.snapshot(spark, lake, source)
+facts = answers.facts(moment)
 counts = answers.ledger(facts)
 print(json.dumps(counts, indent=2))
 
@@ -43,7 +44,7 @@ expectations.check(results)
 
 # COMMAND ----------
 
-found = answers.ask(spark, lake, source)
+found = answers.ask(moment)
 changed = answers.write(spark, lake, source, found)
 print("changed: " + (", ".join(changed) or "nothing"))
 
