@@ -189,7 +189,7 @@ def test_a_bucket_without_topics_holds_nothing_yet(workspace: Workspace, noteboo
 )
 def test_what_is_no_storage_is_refused(workspace: Workspace, notebook: str, storage: str) -> None:
     with pytest.raises(
-        SettingsError, match="^widget 'storage' is .*; it must be s3://bucket, or a path"
+        SettingsError, match=r"^widget 'storage' is .*; it must be s3://bucket, or a path"
     ) as failed:
         workspace.run(notebook, storage=storage)
     assert "KEY" not in str(failed.value)
@@ -218,7 +218,7 @@ def test_what_the_stream_job_cannot_use_is_refused(workspace: Workspace, widget:
 @pytest.mark.parametrize("run_id", ["", "../x", "a/b", "r:1", "a b", "x" * 129, "r'1", "r\n1", "r=1", "r=="])
 def test_a_run_id_that_is_no_name_is_refused(workspace: Workspace, run_id: str) -> None:
     workspace.storage.mkdir()
-    with pytest.raises(SettingsError, match="^widget 'run_id' is .*; it must be 1 to 128 letters"):
+    with pytest.raises(SettingsError, match=r"^widget 'run_id' is .*; it must be 1 to 128 letters"):
         workspace.run("clean_pin", run_id=run_id)
 
 
@@ -239,7 +239,7 @@ def test_runs_whose_keys_look_alike_are_counted_apart(workspace: Workspace) -> N
 def test_a_bucket_is_not_mounted_with_a_login(bucket: str) -> None:
     dbutils = FakeDbutils()
     with pytest.raises(
-        StorageError, match="^cannot mount .* bucket must be s3://NAME, without a login"
+        StorageError, match=r"^cannot mount .* bucket must be s3://NAME, without a login"
     ) as failed:
         mount(dbutils, bucket, "/mnt/pinterest")
     assert "KEY" not in str(failed.value)
