@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.utils.types import DagRunType
 
 from tests.dags.conftest import OPTIONS, ROOT
 
@@ -38,6 +39,11 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Any:
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return json.loads(ended.stdout.splitlines()[-1])
+
+
+def test_every_other_kind_of_run_is_allowed(dag_bag: Any) -> None:
+    allowed = dag_bag.dags["pinterest_daily_batch"].allowed_run_types
+    assert {str(kind) for kind in DagRunType} - {kind.value for kind in allowed} == {"backfill"}
 
 
 def test_a_backfill_is_refused(said: Any) -> None:

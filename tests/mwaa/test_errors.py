@@ -208,3 +208,19 @@ def stacks_folder():
     from mwaa.stacks import TEMPLATES
 
     return TEMPLATES
+
+
+@pytest.mark.parametrize("storage", ["s3://bucket/folder", "s3a://b-1", "/Volumes/a/b", "dbfs:/mnt/x", ""])
+def test_where_the_storage_may_be(storage):
+    assert Settings(storage=storage).storage == storage
+
+
+@pytest.mark.parametrize(
+    "storage", ["s3a://AKIAKEY:secret@bucket", "AKIAKEY:secret@bucket", "s3a://AKIAKEY:sec/ret@bucket"]
+)
+def test_a_login_in_the_storage_is_refused_and_not_repeated(storage):
+    with pytest.raises(
+        SettingError, match="^mwaa.toml: storage is what may hold credentials; wanted:"
+    ) as caught:
+        Settings(storage=storage)
+    assert "AKIAKEY" not in str(caught.value)
