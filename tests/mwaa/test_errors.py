@@ -220,7 +220,7 @@ def test_where_the_storage_may_be(storage):
 )
 def test_a_login_in_the_storage_is_refused_and_not_repeated(storage):
     with pytest.raises(
-        SettingError, match="^mwaa.toml: storage is what may hold credentials; wanted:"
+        SettingError, match=r"^mwaa\.toml: storage is what may hold credentials; wanted:"
     ) as caught:
         Settings(storage=storage)
     assert "AKIAKEY" not in str(caught.value)

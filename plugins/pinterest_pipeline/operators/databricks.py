@@ -20,7 +20,6 @@ from pinterest_pipeline.exceptions import RunEnding, WaitFailed
 from pinterest_pipeline.hooks.databricks import DatabricksStreamJobHook, is_ending, is_over, is_waiting
 from pinterest_pipeline.triggers.databricks import DatabricksRunOverTrigger
 
-
 GRACE_SECONDS = 600
 ENDING_SECONDS = 600
 """Databricks takes minutes to end a run whose cluster it has to give back."""
