@@ -53,14 +53,15 @@ class World:
 
     def run(self, run_id: str) -> tuple[float, float]:
         """One batch run: seconds of the three cleans, one after the other, and of the answers."""
-        lake = Lake(f"file:{self.bucket}", "pinterest", "", self.name, run_id)
+        lake = Lake(str(self.bucket), "pinterest", "", self.name, run_id)
         lister = FolderLister(lake.storage, _ls)
         cleans = sum(_timed(lambda table=table: take_in(self.spark, lake, table, lister)) for table in TABLES)
 
         def ask() -> None:
-            facts = answers.facts(self.spark, lake, TOPICS)
+            moment = answers.snapshot(self.spark, lake, TOPICS)
+            facts = answers.facts(moment)
             assert facts["pin"].total.clean == self.next, facts
-            answers.write(self.spark, lake, TOPICS, answers.ask(self.spark, lake, TOPICS))
+            answers.write(self.spark, lake, TOPICS, answers.ask(moment))
 
         return cleans, _timed(ask)
 
@@ -74,7 +75,7 @@ def _timed(work: Callable[[], Any]) -> float:
 def _ls(path: str) -> list[Any]:
     return [
         SimpleNamespace(path=f"file:{item}", name=item.name + "/" * item.is_dir(), size=item.stat().st_size)
-        for item in Path(path.removeprefix("file:")).iterdir()
+        for item in Path(path).iterdir()
     ]
 
 

@@ -13,7 +13,7 @@ The run page (link on the task) has the notebook's output and traceback.
 - `configure` (mounts the bucket if asked to, creates the schema): mostly the cluster's credentials; its
   instance profile must reach the bucket.
 - `clean_pin`, `clean_geo`, `clean_user` (read, clean, merge: one row a post).
-- `queries` (answers the questions, writes `answers/runs/{run}.json`). `QualityError` is the quality gate: more is
+- `queries` (answers the questions, writes `answers/runs/{run key}.json`). `QualityError` is the quality gate: more is
   wrong with the clean tables than the parameters `max_…` allow. It names each expectation with what was found; the
   table `quality` and `answers/refused/` hold all of them, and `make quarantine` shows what cannot be read. The answers
   and their tables stay the last good ones. It is not tried again: mend the source or a rule (then run with
@@ -21,6 +21,9 @@ The run page (link on the task) has the notebook's output and traceback.
 - `publish` (copies that object to `answers/latest.json`): until it succeeds the previous answers stay in place.
 - `maintenance_due` and `maintain` (`OPTIMIZE`, `VACUUM`): the answers are out by then, and they may simply be
   cleared. Where maintenance is not due, `maintain` is skipped.
+
+Runs queue behind each other, whether they are scheduled, triggered or cleared. A backfill is refused: a run takes
+everything that is new, whatever its date.
 
 Each notebook is a Databricks run of its own. **Retrying or clearing a task starts a new run**, and every
 notebook may be run again at any time: merging the same records twice changes nothing.
@@ -42,11 +45,11 @@ from pinterest_pipeline import upkeep
 from pinterest_pipeline.alarms import failed_run
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
-from pinterest_pipeline.hooks.answers import LATEST_KEY, run_key
+from pinterest_pipeline.hooks.answers import LATEST_KEY, answers_key
 from pinterest_pipeline.operators.databricks import DatabricksServerlessNotebookOperator
 from pinterest_pipeline.retries import NotebookRetryPolicy
 from pinterest_pipeline.tags import Tag
-from pinterest_pipeline.templates import RUN_KEY
+from pinterest_pipeline.templates import FILTERS, RUN_KEY
 
 SETTINGS = Settings.read()
 ASSETS = Assets.of(SETTINGS)
@@ -99,9 +102,18 @@ def threshold(name: str, default: float, what: str) -> Param:
     start_date=None,
     catchup=False,
     max_active_runs=1,
+    # max_active_runs does not count a backfill's runs, and a run has no date: all would do the same work, side by side
+    allowed_run_types=[
+        "scheduled",
+        "manual",
+        "operator_triggered",
+        "asset_triggered",
+        "asset_materialization",
+    ],
     dagrun_timeout=timedelta(hours=12),
     tags=[Tag.PINTEREST, Tag.BATCH, Tag.TIER_1],
     doc_md=__doc__,
+    user_defined_filters=FILTERS,
     on_failure_callback=failed_run(SETTINGS),
     default_args={
         "owner": "pinterest",
@@ -153,7 +165,7 @@ def pinterest_daily_batch() -> None:
     publish = S3CopyObjectOperator(
         task_id="publish",
         source_bucket_name=SETTINGS.bucket,
-        source_bucket_key=run_key(RUN_KEY),
+        source_bucket_key=answers_key(RUN_KEY),
         dest_bucket_name=SETTINGS.bucket,
         dest_bucket_key=LATEST_KEY,
         outlets=[ASSETS.answers],

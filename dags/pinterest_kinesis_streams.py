@@ -21,16 +21,16 @@ prefix. Nothing else here stops or deletes what it has not made.
 - `streams_active` (waits for them): the message tells each stream's status.
 - `scale_streams` (brings the streams to `shards`, in the steps Kinesis takes): Kinesis scales a stream ten times a
   day at most. Records stay; shards that are split or merged are read to their end first.
-- `start_job` (finds the stream job's run, or starts one): connection `databricks_default`, setting
-  `[pinterest] stream_compute`.
+- `start_job` (finds the stream job's run, or starts one; one that is just ending is waited for): connection
+  `databricks_default`, setting `[pinterest] stream_compute`.
 - `emulate` (draws and puts): the message names the refused records with code and reason. The counts are in the
   task's XCom `report`, also when it fails. `SourceError` names the column or value of the source that cannot be
   sent. What another try cannot help is final.
 - `committed` (waits for the sequence numbers): the message says how many records and seconds each stream is behind,
   and how the run has ended if it has, or that it fails again and again; its page is the link on `start_job`. Killing
   the task cancels the run, if this DAG run has started it.
-- `stop_job` (teardown: asks the notebook to stop, cancels the run if it does not): the run had failed by itself;
-  the message has its page.
+- `stop_job` (teardown: asks the notebook to stop; cancels the run if it does not in ten minutes, or if its cluster
+  still starts; waits until it is over): the run had failed by itself, or does not end; the message has its page.
 - `reconcile` (acknowledged ≤ committed; read = clean + superseded + quarantined): the message names leg, table
   and counts.
 - `delete_wanted`, `delete_streams` (skipped unless asked for): permissions of `aws_default`. Streams that are made
@@ -64,7 +64,7 @@ from pinterest_pipeline.operators.kinesis import (
 from pinterest_pipeline.retries import FinalErrorRetryPolicy
 from pinterest_pipeline.sensors.kinesis import KinesisStreamStatusSensor, StreamCommittedSensor
 from pinterest_pipeline.tags import Tag
-from pinterest_pipeline.templates import RUN_KEY
+from pinterest_pipeline.templates import FILTERS, RUN_KEY
 
 SETTINGS = Settings.read()
 ASSETS = Assets.of(SETTINGS)
@@ -121,6 +121,7 @@ IS_STOPPED = (
     dagrun_timeout=timedelta(hours=6),
     tags=[Tag.PINTEREST, Tag.STREAMING, Tag.TIER_2],
     doc_md=__doc__,
+    user_defined_filters=FILTERS,
     on_failure_callback=failed_run(SETTINGS),
     default_args={
         "owner": "pinterest",
@@ -211,6 +212,7 @@ def pinterest_kinesis_streams() -> None:
         task_id="start_job",
         job=JOB,
         run_key=RUN_KEY,
+        poll_interval=SETTINGS.poll_seconds,
         multiple_outputs=True,
         execution_timeout=timedelta(minutes=5),
     )

@@ -58,10 +58,15 @@ def _databricks(environment: Mapping[str, str]) -> Connection | None:
     host = environment.get("DATABRICKS_HOST", "").rstrip("/")
     if not host:
         return None
-    url = urlsplit(host if "://" in host else f"https://{host}")
+    try:
+        url = urlsplit(host if "://" in host else f"https://{host}")
+        port = url.port
+    except ValueError:
+        # Without the text, and without what urllib says, which repeats it: it may hold a token.
+        raise SettingError("DATABRICKS_HOST is not of the form https://host.") from None
     connection: Connection = {"conn_type": "databricks", "host": url.hostname}
-    if url.scheme == "http" or url.port:
-        connection |= {"schema": url.scheme, "port": url.port}
+    if url.scheme == "http" or port:
+        connection |= {"schema": url.scheme, "port": port}
     if token := environment.get("DATABRICKS_TOKEN"):
         return {**connection, "password": token}
     client, secret = environment.get("DATABRICKS_CLIENT_ID"), environment.get("DATABRICKS_CLIENT_SECRET")

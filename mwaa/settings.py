@@ -77,9 +77,12 @@ class Settings:
             ("data_bucket", r"|[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of a bucket"),
             ("mwaa_bucket", r"|[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of a bucket"),
             ("notebook_dir", r"/\S+", "a workspace folder that starts with /"),
+            ("storage", r"|(s3a?:/|dbfs:|)/[^\s@:?]+", "s3://bucket or a path, without a login"),
         ):
-            if not re.fullmatch(pattern, getattr(self, name)):
-                raise SettingError(f"mwaa.toml: {name} is {getattr(self, name)!r}; wanted: {wanted}.")
+            value = getattr(self, name)
+            if not re.fullmatch(pattern, value):
+                shown = "what may hold credentials" if re.search("[@:?]", value) else repr(value)
+                raise SettingError(f"mwaa.toml: {name} is {shown}; wanted: {wanted}.")
         unknown = [part for part in self.parts if part not in PARTS]
         if unknown:
             raise SettingError(f"mwaa.toml: parts: {unknown[0]!r} is none of {', '.join(PARTS)}.")

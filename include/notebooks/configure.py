@@ -29,7 +29,7 @@ print(mounted)
 
 # COMMAND ----------
 
-check_reachable(spark, dbutils, lake.storage)
+check_reachable(dbutils, lake.storage)
 print(f"{lake.storage} can be read")
 
 # COMMAND ----------

@@ -15,15 +15,15 @@
 
 import json
 
-from pinterest_lake.lake import Lake, prepare
+from pinterest_lake.lake import Lake, folder, prepare
 from pinterest_lake.storage import check_reachable, mount
 from pinterest_lake.streaming import Kinesis, StreamJob
 
 lake = Lake.from_widgets(dbutils)
 kinesis = Kinesis.from_widgets(dbutils)
-dbutils.widgets.text("checkpoint_dir", "dbfs:/pinterest/checkpoints")
+checkpoint_dir = folder(dbutils, "checkpoint_dir", "dbfs:/pinterest/checkpoints")
+stop_path = folder(dbutils, "stop_path")
 dbutils.widgets.text("trigger", "1 second")
-dbutils.widgets.text("stop_path", "")
 dbutils.widgets.text("bucket", "")
 dbutils.widgets.text("mount_point", "")
 mount_point = dbutils.widgets.get("mount_point").strip()
@@ -34,16 +34,16 @@ prepare(spark)
 # as configure does it: the streams may well be the first to run
 if mount_point:
     print(mount(dbutils, dbutils.widgets.get("bucket").strip(), mount_point))
-check_reachable(spark, dbutils, lake.storage)
+check_reachable(dbutils, lake.storage)
 
 # COMMAND ----------
 
 job = StreamJob(spark, dbutils, lake)
 progress = job.run(
     kinesis,
-    checkpoint_dir=dbutils.widgets.get("checkpoint_dir").strip(),
+    checkpoint_dir=checkpoint_dir,
     trigger=dbutils.widgets.get("trigger").strip(),
-    stop_path=dbutils.widgets.get("stop_path").strip(),
+    stop_path=stop_path,
 )
 
 # COMMAND ----------

@@ -14,6 +14,7 @@ import json
 
 from pinterest_lake import answers, charts, expectations
 from pinterest_lake.lake import Lake, prepare
+from pinterest_lake.storage import check_reachable
 
 lake = Lake.from_widgets(dbutils)
 dbutils.widgets.dropdown("source", "batch", ["batch", "stream"])
@@ -21,10 +22,12 @@ source = answers.source_named(dbutils.widgets.get("source"))
 limits = expectations.Thresholds.from_widgets(dbutils)
 target = f"{lake.storage}/answers/runs/{lake.run_id}.json"
 prepare(spark)
+check_reachable(dbutils, lake.storage)
 
 # COMMAND ----------
 
-facts = answers.facts(spark, lake, source)
+moment = answers.snapshot(spark, lake, source)
+facts = answers.facts(moment)
 counts = answers.ledger(facts)
 print(json.dumps(counts, indent=2))
 
@@ -41,7 +44,7 @@ expectations.check(results)
 
 # COMMAND ----------
 
-found = answers.ask(spark, lake, source)
+found = answers.ask(moment)
 changed = answers.write(spark, lake, source, found)
 print("changed: " + (", ".join(changed) or "nothing"))
 

@@ -77,7 +77,5 @@ def _url(source: str) -> str:
     """Only the bucket and its prefix: keys in the URL, an old custom, are dropped and the machine's own are used."""
     match = _SOURCE.fullmatch(source)
     if match is None:
-        raise MountError(
-            f"{_REFUSED}Only S3 can be mounted here, like s3a://bucket, not {source.split('@')[-1]!r}"
-        )
+        raise MountError(f"{_REFUSED}Only S3 can be mounted here, like s3a://bucket")
     return f"s3a://{match[1]}{(match[2] or '').rstrip('/')}/"

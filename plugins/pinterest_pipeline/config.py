@@ -18,12 +18,18 @@ from typing import TYPE_CHECKING, Any, Self
 from airflow.sdk.configuration import conf
 
 from pinterest_pipeline.exceptions import SettingError
+from pinterest_pipeline.redaction import quoted
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
     from sqlalchemy.engine import URL
 
 SECTION = "pinterest"
+BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+FILE_NAME = r"(?!\.{1,2}(?:/|\Z))[\w.=+,~-]+"
+FOLDER = rf"(?:s3a?://{BUCKET}(?:/{FILE_NAME})*|(?:dbfs:)?(?:/{FILE_NAME})+)/?"
+ENDPOINT = r"https?://[\w.-]+(?::[0-9]+)?(?:/[\w./-]*)?"
+"""Folders and endpoints as the notebooks accept them, who have the same patterns."""
 TABLES = ("pin", "geo", "user")
 
 # A stream needs a cluster that stays up, so it cannot default to serverless compute as the batch does.
@@ -44,6 +50,12 @@ def option(name: str, problem: str) -> SettingError:
     return SettingError(f"[{SECTION}] {name}: {problem}")
 
 
+def _kind(value: Any) -> str:
+    """Return what a value is, without the value: a cluster's description may hold secrets."""
+    kind = type(value).__name__
+    return {"str": "text", "dict": "an object", "list": "a list"}.get(kind, kind)
+
+
 @dataclass(frozen=True)
 class Compute:
     """
@@ -60,11 +72,11 @@ class Compute:
 
     def __post_init__(self) -> None:
         if not isinstance(self.existing_cluster_id, str):
-            raise SettingError(f"existing_cluster_id is text, not {self.existing_cluster_id!r}")
+            raise SettingError(f"existing_cluster_id is text, not {_kind(self.existing_cluster_id)}")
         if not isinstance(self.new_cluster, Mapping):
-            raise SettingError(f"new_cluster is a JSON object, not {self.new_cluster!r}")
+            raise SettingError(f"new_cluster is a JSON object, not {_kind(self.new_cluster)}")
         if not isinstance(self.serverless, bool):
-            raise SettingError(f"serverless is true or false, not {self.serverless!r}")
+            raise SettingError(f"serverless is true or false, not {_kind(self.serverless)}")
         if sum(map(bool, (self.existing_cluster_id, self.new_cluster, self.serverless))) != 1:
             raise SettingError("give exactly one of existing_cluster_id, new_cluster and serverless")
 
@@ -73,7 +85,7 @@ class Compute:
         """Read the option `name`, a JSON object with one of the three as its key."""
         value = _json(name, default)
         if not isinstance(value, Mapping):
-            raise option(name, f"a JSON object is needed, not {value!r}")
+            raise option(name, f"a JSON object is needed, not {_kind(value)}")
         unknown = sorted(set(value) - {"existing_cluster_id", "new_cluster", "serverless"})
         if unknown:
             raise option(name, f"{unknown[0]!r} is none of existing_cluster_id, new_cluster, serverless")
@@ -98,7 +110,7 @@ class Settings:
 
     :param bucket: the S3 bucket that holds topics/, answers/ and streams/.
     :param prefix: first part of topic, stream and table names.
-    :param storage: how notebooks reach the bucket: ``s3://bucket``, ``/mnt/…`` or ``/Volumes/…``.
+    :param storage: how notebooks reach the bucket: ``s3://bucket``, ``/mnt/…``, ``/Volumes/…`` or ``dbfs:/…``.
     :param mount_point: mount the bucket here first; empty: no mount.
     :param catalog: Unity Catalog catalog; empty: a workspace without one.
     :param schema: schema of the clean tables.
@@ -145,14 +157,15 @@ class Settings:
             if not getattr(self, name):
                 object.__setattr__(self, name, value)
         for name, pattern, wanted in (
-            ("bucket", r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of an S3 bucket"),
+            ("bucket", BUCKET, "the name of an S3 bucket"),
             ("prefix", r"[A-Za-z0-9][A-Za-z0-9_]{0,63}", "letters, digits and underscores"),
             ("schema", r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and underscores"),
             ("catalog", r"|[A-Za-z_][A-Za-z0-9_]*", "empty, or letters, digits and underscores"),
-            ("storage", r"s3://\S+|/\S+", "s3://bucket, or a path that starts with /"),
-            ("mount_point", r"|/mnt/\S+", "empty, or a path under /mnt/"),
+            ("storage", FOLDER, "s3://bucket, or a path that starts with / or dbfs:/, without a login,"),
+            ("checkpoint_dir", FOLDER, "s3://bucket/folder, or a path that starts with / or dbfs:/,"),
+            ("mount_point", rf"|/mnt(?:/{FILE_NAME})+/?", "empty, or a path under /mnt/"),
             ("notebook_dir", r"/\S+", "a workspace folder that starts with /"),
-            ("kinesis_endpoint_url", r"|https?://\S+", "empty, or a URL"),
+            ("kinesis_endpoint_url", rf"|{ENDPOINT}", "empty, or a URL without a login or a query"),
             (
                 "alarm_topic_arn",
                 r"|arn:[a-z-]+:sns:[a-z0-9-]+:\d{12}:\S+",
@@ -172,7 +185,7 @@ class Settings:
     def _check(self, name: str, pattern: str, wanted: str) -> None:
         value = getattr(self, name)
         if not re.fullmatch(pattern, value):
-            raise option(name, f"{wanted} is needed, not {value!r}")
+            raise option(name, f"{wanted} is needed, not {quoted(value)}")
 
     @classmethod
     def read(cls) -> Self:

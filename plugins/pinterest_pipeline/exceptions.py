@@ -6,6 +6,7 @@ PipelineError
 ├── RecordsFailed                      records that the gateway refused for good
 ├── LedgerImbalance                    a leg of the pipeline lost or invented records
 ├── WaitFailed                         what was waited for can no longer happen; not tried again
+├── RunEnding                          a Databricks run was cancelled and is not over yet; tried again
 └── ConnectorNotFound                  no MSK Connect connector of that name
 
 A wait that takes too long ends in Airflow's own ``AirflowSensorTimeout``.
@@ -56,6 +57,22 @@ class LedgerImbalance(PipelineError):
 
 class WaitFailed(PipelineError, AirflowFailException):
     """What was waited for can no longer happen, so Airflow need not try again."""
+
+
+class RunEnding(PipelineError):
+    """
+    A Databricks run was cancelled and is not over yet.
+
+    :param run_id: the run.
+    :param seconds: how long it was waited for.
+    :param page: URL of the run's page.
+    """
+
+    def __init__(self, run_id: int, seconds: float, page: str) -> None:
+        super().__init__(
+            f"Run {run_id} is still ending after {seconds:g} s; only one run may go on, so this task is tried "
+            f"again. If it never ends, delete the run in Databricks: {page}"
+        )
 
 
 class ConnectorNotFound(PipelineError):

@@ -46,6 +46,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from requests.auth import AuthBase
 
+from pinterest_pipeline.redaction import quoted
+
 __all__ = [
     "CredentialsRefused",
     "Failure",
@@ -167,7 +169,9 @@ class GatewayClient:
     ) -> None:
         address = urlsplit(invoke_url)
         if address.scheme not in {"http", "https"} or not address.hostname:
-            raise ValueError(f"The API's address must look like https://host/stage, not {invoke_url!r}.")
+            raise ValueError(
+                f"The API's address must look like https://host/stage, not {quoted(invoke_url)}."
+            )
         if credentials is None:
             raise ValueError(
                 "No AWS credentials found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."

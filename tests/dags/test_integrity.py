@@ -248,7 +248,7 @@ def rendered(task: Any, **context: Any) -> Any:
 
 
 RUN_ID = "manual__2026-01-01T00:00:00.5+00:00"
-RUN = "manual__2026-01-01T00-00-00.5-00-00"
+RUN = "manual__2026-01-01T00=3A00=3A00.5=2B00=3A00"
 
 
 @pytest.mark.parametrize(("given", "text"), [(True, "true"), (False, "false")])
@@ -286,6 +286,37 @@ def test_what_is_published_is_this_runs(dag_bag: Any) -> None:
     assert (publish.source_bucket_name, publish.dest_bucket_name) == ("tests-bucket", "tests-bucket")
     assert publish.source_bucket_key == f"answers/runs/{RUN}.json"
     assert publish.dest_bucket_key == "answers/latest.json"
+
+
+def test_no_two_runs_share_a_name(dag_bag: Any) -> None:
+    """Neither answers, nor ledger rows, nor a claim on the stream job."""
+    run_ids = [
+        "r:1",
+        "r+1",
+        "r-1",
+        "r=3A1",
+        "r~1",
+        "r_1",
+        "R:1",
+        "m__1T0:0+02:00",
+        "m__1T0:0-02:00",
+        "x" * 250,
+        "x" * 249,
+    ]
+    batch, streams = dag_bag.dags["pinterest_daily_batch"], dag_bag.dags["pinterest_kinesis_streams"]
+    named = [
+        (
+            rendered(batch.get_task("publish"), run_id=run_id, params={}).source_bucket_key,
+            rendered(batch.get_task("configure"), run_id=run_id, params={}).notebook_params["run_id"],
+            rendered(streams.get_task("start_job"), run_id=run_id, params={}).run_key,
+        )
+        for run_id in run_ids
+    ]
+    for names in zip(*named, strict=True):
+        assert len(set(names)) == len(run_ids)
+    for published, told, started in named:
+        assert published == f"answers/runs/{told}.json"
+        assert started == told
 
 
 def test_the_stream_job_is_one_that_databricks_keeps_up(dag_bag: Any) -> None:

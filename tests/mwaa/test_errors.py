@@ -138,12 +138,18 @@ def test_what_botocore_cannot_do_is_explained(error, says):
         raise error
 
 
-def test_a_source_url_that_is_none_is_not_repeated():
-    with pytest.raises(SettingError) as caught:
-        connections.wanted(
-            {"Region": "us-east-1", "ExternalSource": "true"},
-            {"PINTEREST_SOURCE_URL": "postgresql://u:very-secret@h/d"},
-        )
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("PINTEREST_SOURCE_URL", "postgresql://u:very-secret@h/d"),
+        ("PINTEREST_SOURCE_URL", "mysql://u:very-secret/and-more@h/d"),  # a port to urllib
+        ("PINTEREST_SOURCE_URL", "mysql://u:[very-secret@h/d"),
+        ("DATABRICKS_HOST", "https://token:very-secret/and-more@h"),
+    ],
+)
+def test_a_url_that_is_none_is_not_repeated(name, url):
+    with pytest.raises(SettingError, match=f"^{name} is not of the form") as caught:
+        connections.wanted({"Region": "us-east-1", "ExternalSource": "true"}, {name: url})
     assert "very-secret" not in str(caught.value)
 
 
@@ -202,3 +208,19 @@ def stacks_folder():
     from mwaa.stacks import TEMPLATES
 
     return TEMPLATES
+
+
+@pytest.mark.parametrize("storage", ["s3://bucket/folder", "s3a://b-1", "/Volumes/a/b", "dbfs:/mnt/x", ""])
+def test_where_the_storage_may_be(storage):
+    assert Settings(storage=storage).storage == storage
+
+
+@pytest.mark.parametrize(
+    "storage", ["s3a://AKIAKEY:secret@bucket", "AKIAKEY:secret@bucket", "s3a://AKIAKEY:sec/ret@bucket"]
+)
+def test_a_login_in_the_storage_is_refused_and_not_repeated(storage):
+    with pytest.raises(
+        SettingError, match=r"^mwaa\.toml: storage is what may hold credentials; wanted:"
+    ) as caught:
+        Settings(storage=storage)
+    assert "AKIAKEY" not in str(caught.value)

@@ -16,7 +16,7 @@ from pyspark.sql.types import StructField, StructType
 from pinterest_lake import questions
 from pinterest_lake.expectations import Facts, unmatched
 from pinterest_lake.lake import Lake
-from pinterest_lake.ledger import COMMITTED, PLANNED, Counts, Ledger, run_entry
+from pinterest_lake.ledger import COMMITTED, PLANNED, Counts, Ledger, OverlapError, run_entry
 from pinterest_lake.schemas import ANSWER_SETS, STREAMS, TABLES, TOPICS, Source, clean_columns, flags_of
 from pinterest_lake.tables import QUARANTINE_TABLE, append, create_table, frame_of, kept
 
@@ -90,12 +90,51 @@ class Answer:
         return frame_of(spark, [row.asDict() for row in self.rows], self.schema)
 
 
-def ask(spark: SparkSession, lake: Lake, source: Source) -> dict[str, Answer]:
+@dataclass(frozen=True)
+class Snapshot:
+    """The clean tables and the quarantine as of one moment, and the ledger of each table then."""
+
+    spark: SparkSession
+    lake: Lake
+    source: Source
+    versions: dict[str, int]
+    ledgers: dict[str, Ledger]
+
+    def table(self, name: str) -> DataFrame:
+        """A table as it was then."""
+        return _at(self.spark, self.lake.table(name), self.versions[name])
+
+    def clean(self, table: str) -> DataFrame:
+        """The clean table of pin, geo or user as it was then."""
+        return self.table(self.lake.clean(table, self.source))
+
+
+def snapshot(spark: SparkSession, lake: Lake, source: Source) -> Snapshot:
+    """Take the tables at a moment in which no run is at work on them.
+
+    Everything that a run writes lies between the plan and the commit of a step. So the versions belong together if no
+    step was open before they were read, and none was begun until after. Raises OverlapError otherwise. The streams
+    have no commits, and are taken as they are.
+    """
+
+    def ledgers() -> dict[str, Ledger]:
+        return {table: Ledger(spark, lake, lake.clean(table, source)) for table in TABLES}
+
+    def steps(of: dict[str, Ledger]) -> dict[str, int]:
+        return {table: ledger.check_settled() for table, ledger in of.items()} if source is TOPICS else {}
+
+    before = steps(ledgers())
+    names = [*(lake.clean(table, source) for table in TABLES), QUARANTINE_TABLE]
+    versions = {name: _version(spark, lake.table(name)) for name in names}
+    after = ledgers()
+    if steps(after) != before:
+        raise OverlapError("another run has taken in records while the tables were looked at: try again")
+    return Snapshot(spark, lake, source, versions, after)
+
+
+def ask(moment: Snapshot) -> dict[str, Answer]:
     """The answers by their name in the published object."""
-    clean = {
-        table: spark.table(lake.table(lake.clean(table, source))).select(*clean_columns(table))
-        for table in TABLES
-    }
+    clean = {table: moment.clean(table).select(*clean_columns(table)) for table in TABLES}
     with kept(questions.posts(clean["pin"], clean["geo"], clean["user"])) as posts:
         result = {}
         for name, (table, function) in ANSWERS.items():
@@ -109,15 +148,20 @@ def write(spark: SparkSession, lake: Lake, source: Source, answers: dict[str, An
 
     Each table is replaced in one commit; one whose rows are the same is left alone. Ten commits cannot be one:
     which versions belong together is told, in one commit after the last, by a row of ``answer_sets``. A reader
-    who takes the tables as of the versions of its newest row never sees answers of two runs.
+    who takes the tables as of the versions of its newest row never sees answers of two runs. Raises OverlapError,
+    and tells of no set, when somebody else has written one of the tables meanwhile.
     """
     tables = [answer.table for answer in answers.values()]
     with ThreadPoolExecutor(max_workers=_WRITERS) as pool:
-        written = pool.map(lambda answer: _write(spark, lake.table(answer.table), answer), answers.values())
-        changed = [table for table, new in zip(tables, written, strict=True) if new]
-        versions = pool.map(lambda table: _version(spark, lake.table(table)), tables)
-        _tell_set(spark, lake, source, dict(zip(tables, versions, strict=True)))
-    return changed
+        written = list(
+            pool.map(lambda answer: _write(spark, lake.table(answer.table), answer), answers.values())
+        )
+        versions = list(pool.map(lambda table: _version(spark, lake.table(table)), tables))
+    for answer, (_, version), found in zip(answers.values(), written, versions, strict=True):
+        if version != found and not _holds(spark, lake.table(answer.table), answer, found):
+            raise OverlapError(f"{answer.table}: another run has written it meanwhile. Run queries again.")
+    _tell_set(spark, lake, source, dict(zip(tables, versions, strict=True)))
+    return [table for table, (new, _) in zip(tables, written, strict=True) if new]
 
 
 def _tell_set(spark: SparkSession, lake: Lake, source: Source, versions: dict[str, int]) -> None:
@@ -144,33 +188,44 @@ def _version(spark: SparkSession, table: str) -> int:
     return int(DeltaTable.forName(spark, table).history(1).select("version").collect()[0][0])
 
 
-def _write(spark: SparkSession, table: str, answer: Answer) -> bool:
+def _holds(spark: SparkSession, table: str, answer: Answer, version: int) -> bool:
+    """Return whether a version of an answer table has exactly the rows of an answer."""
+    there = _at(spark, table, version)
+    return bool(there.columns == answer.schema.names and there.collect() == answer.rows)
+
+
+def _at(spark: SparkSession, table: str, version: int) -> DataFrame:
+    return spark.read.option("versionAsOf", version).table(table)
+
+
+def _write(spark: SparkSession, table: str, answer: Answer) -> tuple[bool, int]:
+    """Write an answer unless it is there; return whether it was written, and the version that holds it."""
     create_table(spark, table, answer.schema, answer.title)
-    there = spark.table(table)
-    if there.columns == answer.schema.names and there.collect() == answer.rows:
-        return False
+    version = _version(spark, table)
+    if _holds(spark, table, answer, version):
+        return False, version
     answer.frame(spark).write.format("delta").mode("overwrite").option("overwriteSchema", "true").saveAsTable(
         table
     )
-    return True
+    return True, version + 1
 
 
-def facts(spark: SparkSession, lake: Lake, source: Source) -> dict[str, Facts]:
+def facts(moment: Snapshot) -> dict[str, Facts]:
     """What is known of each clean table: its counts, of this run and of all runs, and what they are judged by.
 
     The total of what was read and superseded comes from the ledger, clean and quarantined from the rows of the
     tables themselves: so the equation holds only when nothing was lost or taken twice.
     """
-    missing = unmatched(spark, lake, source)
+    missing = unmatched({table: moment.clean(table) for table in TABLES})
     held: dict[str, dict[str, int]] = {}
-    groups = spark.table(lake.table(QUARANTINE_TABLE)).groupBy("table", "reason").count().orderBy("reason")
+    groups = moment.table(QUARANTINE_TABLE).groupBy("table", "reason").count().orderBy("reason")
     for row in groups.collect():
         held.setdefault(row["table"], {})[row["reason"]] = row["count"]
     result = {}
     for table in TABLES:
-        name = lake.clean(table, source)
-        run, total = Ledger(spark, lake, name).counts(COMMITTED if source is TOPICS else PLANNED)
-        found, last = _found(table, spark.table(lake.table(name)), held.get(name, {}), total)
+        name = moment.lake.clean(table, moment.source)
+        run, total = moment.ledgers[table].counts(COMMITTED if moment.source is TOPICS else PLANNED)
+        found, last = _found(table, moment.clean(table), held.get(name, {}), total)
         result[table] = Facts(
             run=run,
             total=found,

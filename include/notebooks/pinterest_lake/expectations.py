@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pinterest_lake.lake import Lake, SettingsError
@@ -156,12 +156,9 @@ def check(results: Sequence[Result]) -> None:
         )
 
 
-def unmatched(spark: SparkSession, lake: Lake, source: Source) -> dict[str, int]:
-    """How many posts with a pin have no geo record, and how many no user record."""
-    numbers = {
-        table: spark.table(lake.table(lake.clean(table, source))).select("ind", F.lit(1).alias(f"_{table}"))
-        for table in TABLES
-    }
+def unmatched(clean: Mapping[str, DataFrame]) -> dict[str, int]:
+    """How many posts with a pin have no geo record, and how many no user record, in the clean tables."""
+    numbers = {table: clean[table].select("ind", F.lit(1).alias(f"_{table}")) for table in TABLES}
     joined = (
         numbers["pin"].join(numbers["geo"], on="ind", how="left").join(numbers["user"], on="ind", how="left")
     )

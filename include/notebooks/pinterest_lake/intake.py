@@ -88,18 +88,18 @@ class Intake:
     ) -> None:
         """Writes records. Repeating it, whole or after a crash, changes nothing.
 
-        What ``writer`` has appended as ``interval`` is not appended again, whoever else tries at the same time;
-        without a writer nothing is appended: rows are merged.
+        What ``writer`` has written as ``interval``, or as a later one, is not written again, whoever else tries at the
+        same time; without a writer nothing is appended: rows are merged.
         """
         if refresh or weighed.counts.quarantined:
             held = self._quarantined(records)
             store = tables.replace_quarantine if refresh else tables.append_quarantine
-            store(self.lake, held, self.name)
+            store(self.lake, held, self.name, writer, interval)
         readable = records.where(F.col("reason").isNull())
         wins = chosen(readable, weighed.verdicts, self.source, written=weighed.written, left=weighed.left)
         rows = self._rows(wins)
         if refresh:
-            tables.replace_rows(self.target, rows)
+            tables.replace_rows(self.target, rows, writer, interval)
         elif weighed.counts.replaced or (weighed.written and not writer):
             tables.merge_newest(self.target, rows, self.source)
         elif weighed.written:

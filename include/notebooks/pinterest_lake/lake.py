@@ -10,6 +10,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 from pyspark.sql.utils import AnalysisException
 
+from pinterest_lake.addresses import ENDPOINT, FOLDER, FORMS, quoted
 from pinterest_lake.schemas import STREAMS, TOPICS, Source
 
 _DEFAULTS = {
@@ -20,11 +21,14 @@ _DEFAULTS = {
     "run_id": "manual",
 }
 _PATTERNS = {
-    "storage": r"(s3a?://|dbfs:/|file:/|/)\S+",
-    "prefix": r"[A-Za-z0-9_-]+",
-    "catalog": r"[A-Za-z0-9_-]*",
-    "schema": r"[A-Za-z0-9_-]+",
-    "run_id": r"[A-Za-z0-9._=+-]+",
+    "storage": (FOLDER, FORMS),
+    "prefix": (r"[A-Za-z0-9_-]+", "letters, digits, _ and -"),
+    "catalog": (r"[A-Za-z0-9_-]*", "empty, or letters, digits, _ and -"),
+    "schema": (r"[A-Za-z0-9_-]+", "letters, digits, _ and -"),
+    "run_id": (
+        r"(?=.{1,128}\Z)(?:[A-Za-z0-9._+-]|=[0-9A-F]{2})*(?:==[0-9a-f]{64})?",
+        "1 to 128 letters, digits, and . _ + -, or other bytes as =3A",
+    ),
 }
 
 
@@ -46,10 +50,8 @@ class Lake:
     run_id: str
 
     def __post_init__(self) -> None:
-        for name, pattern in _PATTERNS.items():
-            value = getattr(self, name)
-            if not re.fullmatch(pattern, value):
-                raise SettingsError(f"widget {name!r} is {value!r}; it must match {pattern}")
+        for name, (pattern, wanted) in _PATTERNS.items():
+            _check(name, getattr(self, name), pattern, wanted)
         object.__setattr__(self, "storage", self.storage.rstrip("/"))
 
     @classmethod
@@ -75,6 +77,28 @@ class Lake:
     def feed(self, table: str, source: Source) -> str:
         """The topic or stream that carries the records of ``table``."""
         return f"streaming-{self.prefix}-{table}" if source is STREAMS else f"{self.prefix}.{table}"
+
+
+def _check(name: str, value: str, pattern: str, wanted: str) -> None:
+    if not re.fullmatch(pattern, value):
+        raise SettingsError(f"widget {name!r} is {quoted(value)}; it must be {wanted}")
+
+
+def folder(dbutils: Any, name: str, default: str = "") -> str:
+    """Declare a widget that holds a folder, and read it; one without a default may be empty. Raises SettingsError."""
+    dbutils.widgets.text(name, default)
+    value = str(dbutils.widgets.get(name)).strip()
+    if value or default:
+        _check(name, value, FOLDER, FORMS)
+    return value
+
+
+def endpoint(dbutils: Any, name: str) -> str:
+    """Declare a widget that holds a service's URL, or nothing, and read it. Raises SettingsError."""
+    dbutils.widgets.text(name, "")
+    value = str(dbutils.widgets.get(name)).strip()
+    _check(name, value, f"(?:{ENDPOINT})?", "empty, or a URL without a login or a query")
+    return value
 
 
 def prepare(spark: SparkSession) -> None:

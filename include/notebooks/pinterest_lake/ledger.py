@@ -4,7 +4,8 @@ A table is filled in steps, one after the other. A step is *planned* before anyt
 and what will become of it, is one row of the ledger. When all is written, a second row says *committed*. A run
 that dies between the two leaves its plan behind; the next one carries it out again, which changes nothing that
 has been written, and keeps the counts of the plan, which were taken before. Rows are only ever appended, so
-notebooks that run side by side never clash.
+notebooks of different tables that run side by side never clash. Of two that plan the same step of one table, Delta
+takes one plan, and the other run is told before it writes anything.
 """
 
 from __future__ import annotations
@@ -27,6 +28,14 @@ PLANNED, COMMITTED = "planned", "committed"
 INCREMENT, REFRESH, RETRY = "increment", "refresh", "retry"
 LEDGER_TABLE = "ledger"
 _COUNTED = ("read", "clean", "superseded", "quarantined", "replaced", "unparsable")
+
+
+class OverlapError(Exception):
+    """Another run is at work on the same tables; a later try finds it done, or finishes what it has left."""
+
+
+class LedgerError(Exception):
+    """The ledger has lost rows, so that it takes no more; the text says how to get them back."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,16 @@ class Ledger:
         pending = planned if planned and planned.interval > interval else None
         return State(interval, done.progress if done else {}, pending)
 
+    def check_settled(self) -> int:
+        """Return the number of the last step, once it has ended. Raises OverlapError while one goes on."""
+        state = self.state()
+        if state.pending is not None:
+            raise OverlapError(
+                f"{self._table}: run {state.pending.run_id} has begun step {state.pending.interval} and not ended it. "
+                f"While it goes on, wait for it; if it has died, run clean_{self._table}, which finishes the step."
+            )
+        return state.interval
+
     def counts(self, event: str = COMMITTED) -> tuple[Counts, Counts]:
         """The counts of this run, and of all runs since the last refresh."""
         steps = self._steps(event)
@@ -107,11 +126,19 @@ class Ledger:
         return sum(mine, Counts()), sum((step.counts for step in current), Counts())
 
     def plan(self, step: Step) -> None:
-        """Writes down what the step will do. A step that was planned before is left as it was."""
-        self._append(step, PLANNED)
+        """Write down what the step will do.
+
+        Raises OverlapError when another run has planned a step of this number, which will do something else.
+        """
+        heard = self._append(step, PLANNED)
+        if not heard["mine"]:
+            raise self._overtaken(step, heard)
 
     def commit(self, step: Step) -> None:
-        """Writes down that the step is done."""
+        """Write down that the step is done, unless another run that has finished the same plan has done so.
+
+        Raises OverlapError when a full refresh was begun and ended meanwhile.
+        """
         self._append(step, COMMITTED)
 
     def replace(self, step: Step) -> None:
@@ -135,10 +162,40 @@ class Ledger:
     def _steps(self, event: str) -> list[Step]:
         return [step for name, step in self._rows if name == event]
 
-    def _append(self, step: Step, event: str) -> None:
-        # Delta skips a version it has seen: of two runs that plan the same step, one is heard
-        append_new(self._name, self._row(step, event), f"{self._table}/{event}", step.interval)
-        self._rows.append((event, replace(step, run_id=self._lake.run_id)))
+    def _append(self, step: Step, event: str) -> Row:
+        """Append a row for the step, unless it has one; return the row that it has, and whether it is ``mine``."""
+        row = _row_of(self._lake, self._table, step, event)
+        append_new(self._name, frame_of(self._spark, [row], LEDGER), f"{self._table}/{event}", step.interval)
+        heard = self._read_back(step, row)
+        self._rows.append((event, _step(heard)))
+        return heard
+
+    def _read_back(self, step: Step, row: Mapping[str, Any]) -> Row:
+        """Return what the ledger has for a row that was to be appended: Delta skips one that it has had, in silence."""
+        same = (F.col("table") == row["table"]) & (F.col("event") == row["event"])
+        mine = (F.col("run_id") == row["run_id"]) & (F.col("at") == F.lit(row["at"]))
+        found = (
+            self._spark
+            .table(self._name)
+            .where(same & (F.col("interval") >= step.interval))
+            .withColumn("mine", mine)
+            .orderBy("interval")
+            .collect()
+        )
+        if not found:
+            raise LedgerError(
+                f"{self._table}: the ledger does not take step {step.interval}, for it has had one of that number: "
+                f"it was restored to an older version, or rows were deleted. Restore {self._name} to its last version."
+            )
+        if found[0]["interval"] > step.interval:
+            raise self._overtaken(step, found[0])
+        return found[0]
+
+    def _overtaken(self, step: Step, by: Row) -> OverlapError:
+        return OverlapError(
+            f"{self._table}: run {by['run_id']} is at work on the table: it has written step {by['interval']} while "
+            f"this run was at step {step.interval}. Try again: what is left by then is finished first."
+        )
 
     def _row(self, step: Step, event: str) -> DataFrame:
         return frame_of(self._spark, [_row_of(self._lake, self._table, step, event)], LEDGER)

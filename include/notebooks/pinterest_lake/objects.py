@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from pinterest_lake.addresses import redacted
+
 LOOK_BACK = 256
 """How many of the newest objects of a partition are looked at again.
 
@@ -267,4 +269,5 @@ def _is_missing(error: Exception) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    """Return the first line of what an error says; a mount's address may hold keys, which are left out."""
+    return redacted((str(error).strip() or type(error).__name__).splitlines()[0])[:300]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
 from pyspark.sql import SparkSession
 
+from pinterest_lake.addresses import BUCKET, NAME, quoted, redacted
 from pinterest_lake.objects import BucketLister, FolderLister, Lister, StorageError, first_line
 
 
 def lister_for(spark: SparkSession, dbutils: Any, storage: str) -> Lister:
     """A lister of the storage: of the bucket itself where the cluster's credentials allow it, else of folders.
 
-    Only S3's own API can start a listing after a key. A mount is followed to its bucket.
+    Only S3's own API can start a listing after a key. A mount is followed to its bucket. A storage that can be
+    listed and has no topics holds nothing yet; raises StorageError for one that cannot be listed.
     """
+    check_reachable(dbutils, storage)
     folders = FolderLister(storage, dbutils.fs.ls)
     source = _bucket_url(dbutils, storage)
     if source is None:
@@ -72,10 +76,14 @@ def _may_list(client: Any, bucket: str) -> bool:
 
 def mount(dbutils: Any, bucket: str, mount_point: str) -> str:
     """Mounts ``bucket`` (s3://…) at ``mount_point``; says what was done. A mount of another bucket is replaced."""
-    if not bucket.startswith(("s3://", "s3a://")) or not mount_point.startswith("/mnt/"):
+    if not re.fullmatch(rf"s3a?://{BUCKET}/?", bucket) or not re.fullmatch(
+        rf"/mnt(?:/{NAME})+/?", mount_point
+    ):
         raise StorageError(
-            f"cannot mount {bucket!r} at {mount_point!r}: bucket must be s3://NAME and mount_point a path under /mnt/"
+            f"cannot mount {quoted(bucket)} at {quoted(mount_point)}: bucket must be s3://NAME, without a login, "
+            "and mount_point a path under /mnt/"
         )
+    mount_point = mount_point.rstrip("/")
     source = "s3a://" + bucket.split("://", 1)[1].rstrip("/")
     current = next((m.source for m in dbutils.fs.mounts() if m.mountPoint.rstrip("/") == mount_point), None)
     if current is not None:
@@ -83,10 +91,10 @@ def mount(dbutils: Any, bucket: str, mount_point: str) -> str:
             return f"{mount_point} is a mount of {bucket} already"
         dbutils.fs.unmount(mount_point)
     dbutils.fs.mount(source, mount_point)
-    return f"mounted {bucket} at {mount_point}" + (f" in the place of {current}" if current else "")
+    return f"mounted {bucket} at {mount_point}" + (f" in the place of {redacted(current)}" if current else "")
 
 
-def check_reachable(spark: SparkSession, dbutils: Any, storage: str) -> None:
+def check_reachable(dbutils: Any, storage: str) -> None:
     """Raises StorageError, with what to do, unless the storage can be listed."""
     try:
         dbutils.fs.ls(storage)

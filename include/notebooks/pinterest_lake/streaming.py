@@ -39,8 +39,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming import StreamingQuery
 
 from pinterest_lake import tables
+from pinterest_lake.addresses import redacted
 from pinterest_lake.intake import Intake
-from pinterest_lake.lake import Lake, SettingsError
+from pinterest_lake.lake import Lake, SettingsError, endpoint
 from pinterest_lake.ledger import INCREMENT, PLANNED, Ledger, Step, add_planned, run_entry
 from pinterest_lake.marks import (
     Decision,
@@ -387,7 +388,7 @@ class Kinesis:
     @classmethod
     def from_widgets(cls, dbutils: Any) -> Kinesis:
         """Declares and reads the widgets region, endpoint_url and secret_scope."""
-        for name, default in (("region", "us-east-1"), ("endpoint_url", ""), ("secret_scope", "")):
+        for name, default in (("region", "us-east-1"), ("secret_scope", "")):
             dbutils.widgets.text(name, default)
         scope = dbutils.widgets.get("secret_scope").strip()
         keys = (
@@ -398,7 +399,7 @@ class Kinesis:
             if scope
             else {}
         )
-        return cls(dbutils.widgets.get("region").strip(), dbutils.widgets.get("endpoint_url").strip(), keys)
+        return cls(dbutils.widgets.get("region").strip(), endpoint(dbutils, "endpoint_url"), keys)
 
     def read(self, spark: SparkSession, stream: str) -> DataFrame:
         """The stream, from its earliest record on."""
@@ -488,4 +489,4 @@ def _reason(text: str) -> str:
     lines = text.partition("=== Streaming Query ===")[0].splitlines()
     said = [line.strip() for line in lines if not line.strip().startswith(("SQLSTATE", "at "))]
     last = next((line for line in reversed(said) if line), text)
-    return last.rpartition("terminated with exception: ")[2]
+    return redacted(last.rpartition("terminated with exception: ")[2])

@@ -81,17 +81,22 @@ def create_clean_table(spark: SparkSession, lake: Lake, table: str, source: Sour
     return name
 
 
-def append_quarantine(lake: Lake, rows: DataFrame, table: str) -> None:
+def append_quarantine(lake: Lake, rows: DataFrame, table: str, writer: str, version: int) -> None:
     """Adds records to the quarantine, unless they are in it. ``rows`` have the columns of ``QUARANTINE``."""
     name = lake.table(QUARANTINE_TABLE)
     held = rows.sparkSession.table(name).where(F.col("table") == table).select(*_QUARANTINE_KEY)
     new = rows.join(held, on=_QUARANTINE_KEY, how="left_anti").select(*QUARANTINE.names)
-    append(name, new)
+    if writer:
+        _append_as(new, name, writer, version)
+    else:
+        append(name, new)
 
 
-def replace_quarantine(lake: Lake, rows: DataFrame, table: str) -> None:
-    """Puts records in the place of all that is held of a table."""
-    replace_where(lake.table(QUARANTINE_TABLE), rows.select(*QUARANTINE.names), f"`table` = '{table}'")
+def replace_quarantine(lake: Lake, rows: DataFrame, table: str, writer: str, version: int) -> None:
+    """Puts records in the place of all that is held of a table, unless ``writer`` has come further."""
+    name, condition = lake.table(QUARANTINE_TABLE), f"`table` = '{table}'"
+    overwrite = rows.select(*QUARANTINE.names).write.format("delta").mode("overwrite")
+    overwrite.options(replaceWhere=condition, **_transaction(writer, version)).saveAsTable(name)
 
 
 def release(lake: Lake, records: DataFrame, table: str) -> None:
@@ -140,13 +145,23 @@ def append(name: str, rows: DataFrame) -> None:
 
 
 def append_new(name: str, rows: DataFrame, writer: str, version: int) -> None:
-    """Appends rows, unless ``writer`` has appended as ``version`` before.
+    """Appends rows, unless ``writer`` has written as ``version``, or as a later one, before.
 
-    To know that, Delta reads the whole state of the table: three times what the append itself takes.
+    To know that, Delta reads the whole state of the table: three times what the append itself takes. It refuses to
+    say while the writer is at work elsewhere; then it is asked again.
     """
-    rows.write.format("delta").mode("append").option("txnAppId", writer).option(
-        "txnVersion", version
-    ).saveAsTable(name)
+    _append_as(rows, name, writer, version)
+
+
+def _append_as(rows: DataFrame, name: str, writer: str, version: int) -> None:
+    write = rows.write.format("delta").mode("append").options(**_transaction(writer, version))
+    for tries_left in (2, 1, 0):
+        try:
+            write.saveAsTable(name)
+            return
+        except Exception as error:
+            if not tries_left or "DELTA_CONCURRENT_TRANSACTION" not in str(error):
+                raise
 
 
 def replace_where(name: str, rows: DataFrame, condition: str) -> None:
@@ -154,9 +169,13 @@ def replace_where(name: str, rows: DataFrame, condition: str) -> None:
     rows.write.format("delta").mode("overwrite").option("replaceWhere", condition).saveAsTable(name)
 
 
-def replace_rows(name: str, rows: DataFrame) -> None:
-    """Puts rows in the place of all that a table has, in one commit."""
-    rows.write.format("delta").mode("overwrite").saveAsTable(name)
+def replace_rows(name: str, rows: DataFrame, writer: str, version: int) -> None:
+    """Puts rows in the place of all that a table has, in one commit, unless ``writer`` has come further."""
+    rows.write.format("delta").mode("overwrite").options(**_transaction(writer, version)).saveAsTable(name)
+
+
+def _transaction(writer: str, version: int) -> dict[str, Any]:
+    return {"txnAppId": writer, "txnVersion": version}
 
 
 @contextmanager

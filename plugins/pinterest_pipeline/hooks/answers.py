@@ -10,9 +10,9 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 LATEST_KEY = "answers/latest.json"
 
 
-def run_key(run: str) -> str:
-    """Return the key of one run's answers."""
-    return f"answers/runs/{run}.json"
+def answers_key(run_key: str) -> str:
+    """Return the object key of one run's answers."""
+    return f"answers/runs/{run_key}.json"
 
 
 class AnswersHook(S3Hook):

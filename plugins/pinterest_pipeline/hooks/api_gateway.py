@@ -8,6 +8,7 @@ from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.sdk import BaseHook
 
 from pinterest_pipeline.exceptions import SettingError
+from pinterest_pipeline.redaction import quoted
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -47,7 +48,7 @@ class ApiGatewayHook(BaseHook):
         url = connection.host or ""
         if not url.startswith(("http://", "https://")):
             raise SettingError(
-                f"Connection {self.api_gateway_conn_id}: host is {url!r}; it holds the API's invoke URL with "
+                f"Connection {self.api_gateway_conn_id}: host is {quoted(url)}; it holds the API's invoke URL with "
                 "its stage, https://… included."
             )
         extra = connection.extra_dejson

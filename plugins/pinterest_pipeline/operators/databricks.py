@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.databricks.hooks.databricks import DatabricksHook
@@ -16,9 +16,13 @@ from airflow.providers.databricks.operators.databricks import (
 )
 from airflow.sdk import BaseOperator, Context
 
-from pinterest_pipeline.exceptions import WaitFailed
-from pinterest_pipeline.hooks.databricks import DatabricksStreamJobHook
+from pinterest_pipeline.exceptions import RunEnding, WaitFailed
+from pinterest_pipeline.hooks.databricks import DatabricksStreamJobHook, is_ending, is_over, is_waiting
 from pinterest_pipeline.triggers.databricks import DatabricksRunOverTrigger
+
+GRACE_SECONDS = 600
+ENDING_SECONDS = 600
+"""Databricks takes minutes to end a run whose cluster it has to give back."""
 
 
 class DatabricksServerlessNotebookOperator(DatabricksNotebookOperator):
@@ -44,11 +48,14 @@ class DatabricksStartStreamOperator(BaseOperator):
     See to it that exactly one run of a job is going on, and do not wait for it.
 
     The job is created, or brought to these settings. A run that is active is left alone, whoever has started it;
-    without one, a run is started. Returns ``run_id``, ``job_id`` and ``started``: whether the run belongs to this
-    `run_key`, which stays true over retries of the task.
+    without one, a run is started. One that was cancelled is waited for in the triggerer: it takes no more records.
+    Returns ``run_id``, ``job_id`` and ``started``: whether the run belongs to this `run_key`, which stays true over
+    retries of the task.
 
     :param job: the job as the Jobs API takes it, with its ``name``. (templated)
     :param run_key: names whoever starts a run; the notebook's parameter ``run_id``. (templated)
+    :param ending_seconds: how long to wait for a run that is ending.
+    :param poll_interval: seconds between two looks at it.
     :param databricks_conn_id: the Databricks connection. (templated)
     """
 
@@ -60,12 +67,16 @@ class DatabricksStartStreamOperator(BaseOperator):
         *,
         job: dict[str, Any],
         run_key: str,
+        ending_seconds: float = ENDING_SECONDS,
+        poll_interval: float = 10,
         databricks_conn_id: str = "databricks_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.job = job
         self.run_key = run_key
+        self.ending_seconds = ending_seconds
+        self.poll_interval = poll_interval
         self.databricks_conn_id = databricks_conn_id
         self._started: int | None = None
 
@@ -78,6 +89,8 @@ class DatabricksStartStreamOperator(BaseOperator):
         """Find the run that is going on, or start one."""
         job_id = self.hook.put_job(self.job)
         active = self.hook.active_run(job_id)
+        if active is not None and is_ending(active):
+            self._wait_for_end(int(active["run_id"]))
         if active is None:
             parameters = {"run_id": self.run_key}
             run_id = self._started = self.hook.run_now({"job_id": job_id, "notebook_params": parameters})
@@ -92,6 +105,29 @@ class DatabricksStartStreamOperator(BaseOperator):
         context["ti"].xcom_push(key=XCOM_RUN_PAGE_URL_KEY, value=page)
         return {"run_id": run_id, "job_id": job_id, "started": started}
 
+    def _wait_for_end(self, run_id: int) -> NoReturn:
+        self.log.info("Run %s is still ending.", run_id)
+        self.defer(
+            trigger=DatabricksRunOverTrigger(
+                run_id=run_id,
+                databricks_conn_id=self.databricks_conn_id,
+                poll_interval=self.poll_interval,
+                end_time=time.time() + self.ending_seconds,
+            ),
+            method_name="execute_complete",
+            kwargs={"ending": run_id},
+        )
+
+    def execute_complete(self, context: Context, event: dict[str, Any], ending: int) -> dict[str, Any]:
+        """
+        Start a run now that the one before is over.
+
+        :raises RunEnding: it is not.
+        """
+        if event["status"] != "success":
+            raise RunEnding(ending, self.ending_seconds, self.hook.get_run_page_url(ending))
+        return self.execute(context)
+
     def on_kill(self) -> None:
         """Cancel the run if this task has just started it."""
         if self._started is not None:
@@ -100,16 +136,19 @@ class DatabricksStartStreamOperator(BaseOperator):
 
 class DatabricksStopStreamOperator(BaseOperator):
     """
-    Stop a run gracefully, or else cancel it; return the state it ended in.
+    Stop a run gracefully, or else cancel it; return the state it ended in when it is over.
 
     The request is an object in the bucket that the notebook looks for, named after the run: ``{stop_prefix}/{run_id}``.
-    It is removed when the run is over.
+    It is removed when the run is over. A run of which nothing is executed yet, because its cluster still starts, is
+    cancelled at once: it could not see the request.
 
     :param run_id: the run; without one there is nothing to stop. (templated)
     :param stop: whether to stop it at all; ``False`` leaves it running. (templated)
     :param bucket: bucket of the stop object. (templated)
     :param stop_prefix: folder of the stop object. (templated)
-    :param grace_seconds: how long the run may take to stop before it is cancelled.
+    :param grace_seconds: how long the run may take to stop before it is cancelled: the start of the notebook, which
+        reads an index of its tables, and a micro-batch.
+    :param ending_seconds: how long it may take to end after that.
     :param poll_interval: seconds between two looks at the run.
     :param databricks_conn_id: the Databricks connection. (templated)
     :param aws_conn_id: the AWS connection. (templated)
@@ -131,7 +170,8 @@ class DatabricksStopStreamOperator(BaseOperator):
         bucket: str,
         stop_prefix: str,
         stop: bool | str = True,
-        grace_seconds: float = 120,
+        grace_seconds: float = GRACE_SECONDS,
+        ending_seconds: float = ENDING_SECONDS,
         poll_interval: float = 10,
         databricks_conn_id: str = "databricks_default",
         aws_conn_id: str | None = "aws_default",
@@ -143,6 +183,7 @@ class DatabricksStopStreamOperator(BaseOperator):
         self.bucket = bucket
         self.stop_prefix = stop_prefix
         self.grace_seconds = grace_seconds
+        self.ending_seconds = ending_seconds
         self.poll_interval = poll_interval
         self.databricks_conn_id = databricks_conn_id
         self.aws_conn_id = aws_conn_id
@@ -163,44 +204,68 @@ class DatabricksStopStreamOperator(BaseOperator):
         return f"{self.stop_prefix}/{self.run_id}"
 
     def execute(self, context: Context) -> dict[str, str] | None:
-        """Ask the run to stop, and wait in the triggerer until it has."""
+        """Ask the run to stop, or cancel it where that is of no use, and wait in the triggerer until it is over."""
         if self.run_id is None:
             self.log.info("No run was started, so there is none to stop.")
             return None
         if str(self.stop) != "True":
             self.log.info("Run %s is left running.", self.run_id)
             return None
+        run = self.hook.get_run(int(self.run_id))
+        if is_ending(run) or is_over(run):
+            self._wait("execute_cancelled", self.ending_seconds)
+        if is_waiting(run):
+            self.log.info("Nothing of run %s is executed yet: cancelled.", self.run_id)
+            self._cancel()
         self.s3.load_string("stop", self.stop_key, self.bucket, replace=True)
         self.log.info("Asked run %s to stop: s3://%s/%s", self.run_id, self.bucket, self.stop_key)
+        self._wait("execute_complete", self.grace_seconds)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, str]:
+        """
+        Cancel a run that did not stop.
+
+        :raises WaitFailed: the run had failed.
+        """
+        if event["status"] != "success":
+            self.log.warning("Run %s did not stop in %g s: cancelled.", self.run_id, self.grace_seconds)
+            self._cancel()
+        return self._ended(event["value"])
+
+    def execute_cancelled(self, context: Context, event: dict[str, Any]) -> dict[str, str]:
+        """
+        Return the state in which a cancelled run has ended.
+
+        :raises RunEnding: it has not ended.
+        :raises WaitFailed: the run had failed.
+        """
+        if event["status"] != "success":
+            run_id = int(self.run_id)
+            raise RunEnding(run_id, self.ending_seconds, self.hook.get_run_page_url(run_id))
+        return self._ended(event["value"])
+
+    def _cancel(self) -> NoReturn:
+        """Cancel the run, and wait until it is over: what is committed stays committed, so this loses nothing."""
+        self.hook.cancel_run(int(self.run_id))
+        self._wait("execute_cancelled", self.ending_seconds)
+
+    def _wait(self, method_name: str, seconds: float) -> NoReturn:
         self.defer(
             trigger=DatabricksRunOverTrigger(
                 run_id=int(self.run_id),
                 databricks_conn_id=self.databricks_conn_id,
                 poll_interval=self.poll_interval,
-                end_time=time.time() + self.grace_seconds,
+                end_time=time.time() + seconds,
             ),
-            method_name="execute_complete",
+            method_name=method_name,
         )
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, str]:
-        """
-        Cancel a run that did not stop; tidy up.
-
-        :raises WaitFailed: the run had failed.
-        """
-        state: dict[str, str] = event["value"]
-        try:
-            if event["status"] != "success":
-                # What is committed stays committed, so this loses nothing.
-                self.log.warning("Run %s did not stop in %g s: cancelled.", self.run_id, self.grace_seconds)
-                self.hook.cancel_run(int(self.run_id))
-                return {**state, "life_cycle_state": "TERMINATING", "result_state": "CANCELED"}
-            if state["result_state"] not in {"SUCCESS", "CANCELED"}:
-                how = state["result_state"] or state["life_cycle_state"]
-                raise WaitFailed(
-                    f"The stream job's run {self.run_id} had ended {how}: {state['state_message']} "
-                    f"See {self.hook.get_run_page_url(int(self.run_id))}"
-                )
-            return state
-        finally:
-            self.s3.delete_objects(self.bucket, self.stop_key)
+    def _ended(self, state: dict[str, str]) -> dict[str, str]:
+        self.s3.delete_objects(self.bucket, self.stop_key)
+        if state["result_state"] not in {"SUCCESS", "CANCELED"}:
+            how = state["result_state"] or state["life_cycle_state"]
+            raise WaitFailed(
+                f"The stream job's run {self.run_id} had ended {how}: {state['state_message']} "
+                f"See {self.hook.get_run_page_url(int(self.run_id))}"
+            )
+        return state

@@ -10,7 +10,9 @@ from pyarrow import parquet
 from pinterest_lake.answers import ANSWERS
 from pinterest_lake.expectations import QualityError
 from pinterest_lake.lake import SettingsError
-from tests.include.notebooks.conftest import Workspace
+from pinterest_lake.objects import StorageError
+from pinterest_lake.storage import lister_for, mount
+from tests.include.notebooks.conftest import FakeDbutils, Workspace
 
 PIN = b'{"index": 7, "title": " A ", "poster_name": "P", "follower_count": "5k", "category": "art"}'
 GEO = b'{"ind": 7, "timestamp": "2020-08-28 03:52:47", "latitude": 1.5, "longitude": 2, "country": "Peru"}'
@@ -148,3 +150,114 @@ def test_moments_of_any_year_can_be_read_without_spark(workspace: Workspace) -> 
         for row in parquet.read_table(path.removeprefix("file://")).to_pylist()
     ]
     assert sorted(row["timestamp"].year for row in rows) == [int(year) for year in years]
+
+
+CLEANS = ("clean_pin", "clean_geo", "clean_user")
+
+
+@pytest.mark.parametrize("notebook", ["configure", *CLEANS, "queries", "kinesis_streams"])
+def test_a_storage_that_is_not_there_fails(workspace: Workspace, notebook: str) -> None:
+    nowhere = workspace.storage / "there-is-no-such"
+    with pytest.raises(StorageError) as failed:
+        workspace.run(notebook, storage=str(nowhere))
+    assert str(failed.value).startswith(f"{nowhere} cannot be listed: ")
+    assert str(failed.value).endswith(
+        "Check that the bucket (or volume) exists and that the cluster's instance profile may list and read it."
+    )
+
+
+@pytest.mark.parametrize("notebook", CLEANS)
+def test_a_bucket_without_topics_holds_nothing_yet(workspace: Workspace, notebook: str) -> None:
+    workspace.storage.mkdir()
+    table = notebook.removeprefix("clean_")
+    assert workspace.run(notebook)["run"][table]["read"] == 0
+    (workspace.storage / "topics" / f"another.{table}").mkdir(parents=True)
+    assert workspace.run(notebook)["run"][table]["read"] == 0
+
+
+@pytest.mark.parametrize("notebook", ["configure", *CLEANS, "queries", "maintain", "kinesis_streams"])
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "file:/etc",
+        "/mnt/pinterest/../../..",
+        "",
+        "bucket",
+        "s3a://KEY:secret@my-bucket",
+        "s3a://KEY:sec/ret@my-bucket",
+    ],
+)
+def test_what_is_no_storage_is_refused(workspace: Workspace, notebook: str, storage: str) -> None:
+    with pytest.raises(
+        SettingsError, match=r"^widget 'storage' is .*; it must be s3://bucket, or a path"
+    ) as failed:
+        workspace.run(notebook, storage=storage)
+    assert "KEY" not in str(failed.value)
+    assert "ret@" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("widget", "value"),
+    [
+        ("checkpoint_dir", "file:/tmp/checkpoints"),
+        ("checkpoint_dir", ""),
+        ("checkpoint_dir", "s3a://KEY:secret@my-bucket"),
+        ("stop_path", "/mnt/pinterest/../stop"),
+        ("endpoint_url", "https://KEY:secret@kinesis.example"),
+        ("endpoint_url", "https://kinesis.example/?key=KEY"),
+        ("schema", "s3a://KEY:secret@my-bucket"),
+    ],
+)
+def test_what_the_stream_job_cannot_use_is_refused(workspace: Workspace, widget: str, value: str) -> None:
+    workspace.storage.mkdir()
+    with pytest.raises(SettingsError, match=f"^widget '{widget}' is ") as failed:
+        workspace.run("kinesis_streams", **{widget: value})
+    assert "KEY" not in str(failed.value)
+
+
+@pytest.mark.parametrize("run_id", ["", "../x", "a/b", "r:1", "a b", "x" * 129, "r'1", "r\n1", "r=1", "r=="])
+def test_a_run_id_that_is_no_name_is_refused(workspace: Workspace, run_id: str) -> None:
+    workspace.storage.mkdir()
+    with pytest.raises(SettingsError, match=r"^widget 'run_id' is .*; it must be 1 to 128 letters"):
+        workspace.run("clean_pin", run_id=run_id)
+
+
+def test_runs_whose_keys_look_alike_are_counted_apart(workspace: Workspace) -> None:
+    """As the DAG names r:1, r+1 and r-1; Delta escapes them again, as folders."""
+    longest = "x" * 62 + "==" + "0" * 64
+    keys = ["r=3A1", "r=2B1", "r-1", "=3A" * 42, longest]
+    for number, key in enumerate(keys):
+        workspace.put("pin", number, [PIN])
+        assert workspace.run("clean_pin", run_id=key)["run"]["pin"]["read"] == 1
+    assert workspace.run("clean_pin", run_id="r+1")["run"]["pin"]["read"] == 0
+    assert sorted({row["run_id"] for row in workspace.rows("ledger")}) == sorted(keys)
+
+
+@pytest.mark.parametrize(
+    "bucket", ["s3a://KEY:secret@my-bucket", "s3a://KEY:sec/ret@my-bucket", "KEY:secret@my-bucket"]
+)
+def test_a_bucket_is_not_mounted_with_a_login(bucket: str) -> None:
+    dbutils = FakeDbutils()
+    with pytest.raises(
+        StorageError, match=r"^cannot mount .* bucket must be s3://NAME, without a login"
+    ) as failed:
+        mount(dbutils, bucket, "/mnt/pinterest")
+    assert "KEY" not in str(failed.value)
+    assert dbutils.fs.mounts() == []
+
+
+def test_a_login_in_somebody_elses_mount_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    dbutils = FakeDbutils()
+    dbutils.fs.mount("s3a://KEY:secret@old-bucket", "/mnt/pinterest")
+    assert mount(dbutils, "s3://new-bucket", "/mnt/pinterest/") == (
+        "mounted s3://new-bucket at /mnt/pinterest in the place of s3a://…@old-bucket"
+    )
+
+    def denied(path: str) -> None:
+        raise RuntimeError(f"getFileStatus on s3a://KEY:sec/ret@old-bucket/x: Access Denied ({path})")
+
+    dbutils.fs.ls = denied
+    with pytest.raises(StorageError) as failed:
+        lister_for(None, dbutils, "/mnt/pinterest")  # type: ignore[arg-type]
+    assert "s3a://…@old-bucket/x: Access Denied" in str(failed.value)
+    assert "KEY" not in str(failed.value)

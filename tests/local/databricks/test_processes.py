@@ -7,12 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.credentials import Credentials
 from databricks.sdk.service import jobs
 
-from tests.local.databricks.conftest import NEW_CLUSTER, TOKEN, WARM, Lab
+from tests.local.databricks.conftest import NEW_CLUSTER, TOKEN, WARM, Lab, Part
 
 ROOT = Path(__file__).parents[3]
 
@@ -249,3 +250,79 @@ def test_the_unmodified_airflow_provider_drives_it(lab: Lab, tmp_path: Path) -> 
     assert "LookupError: no such day" in said["deferred_error"]
     assert said["killed"] == "CANCELED"
     assert "Invalid access token" in said["wrong_token"]
+
+
+def test_the_stream_jobs_operators_start_and_stop_it(
+    lab: Lab, aws_part: Part, key: Credentials, s3: Any, tmp_path: Path
+) -> None:
+    """In Airflow's environment, with the operators as the DAG has them."""
+    exists = """
+        def exists(path):
+            try:
+                return bool(dbutils.fs.ls(path))
+            except Exception:
+                return False
+        """
+    poll = "import time\nwhile not exists(dbutils.widgets.get('stop_path')):\n    time.sleep(0.05)"
+    stops = lab.notebook("stream_stops", exists, poll)
+    stubborn = lab.notebook("stream_stubborn", "import time", "time.sleep(3600)")
+    undying = lab.notebook(
+        "stream_undying",
+        exists,
+        """
+        import time
+
+        done = False
+        while not done:
+            try:
+                while not (done := exists("s3://stop-bucket/release")):
+                    time.sleep(0.05)
+            except BaseException:
+                pass
+        """,
+    )
+    s3.create_bucket(Bucket="stop-bucket")
+    port = int(lab.server.url.rpartition(":")[2])
+    environment = {
+        **os.environ,
+        "AIRFLOW_HOME": str(tmp_path),
+        "PYTHONPATH": str(ROOT / "plugins"),
+        "AIRFLOW_CONN_DATABRICKS_DEFAULT": json.dumps({
+            "conn_type": "databricks",
+            "schema": "http",
+            "host": "127.0.0.1",
+            "port": port,
+            "password": TOKEN,
+        }),
+        "AIRFLOW_CONN_AWS_DEFAULT": json.dumps({
+            "conn_type": "aws",
+            "login": key.access_key,
+            "password": key.secret_key,
+            "extra": {"endpoint_url": aws_part.url, "region_name": "us-east-1"},
+        }),
+    }
+    ended = subprocess.run(
+        [
+            str(ROOT / ".venv/airflow/bin/python"),
+            str(Path(__file__).with_name("stop_script.py")),
+            *(stops, stubborn, undying, WARM, "stop-bucket"),
+        ],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    said = json.loads(ended.stdout.splitlines()[-1])
+    assert said["asked"] is True
+    assert (said["stopped"]["life_cycle_state"], said["stopped"]["result_state"]) == ("TERMINATED", "SUCCESS")
+    assert (said["cancelled"]["life_cycle_state"], said["cancelled"]["result_state"]) == (
+        "TERMINATED",
+        "CANCELED",
+    )
+    assert (said["over"], said["next"]) == ("TERMINATED", [True, True])
+    assert said["not_asked"] == []
+    assert said["cold"]["result_state"] == "CANCELED"
+    assert (said["ending"], said["refused"], said["ended"]) == ("TERMINATING", [True, True], "TERMINATED")
+    assert (said["started"], said["left"]) == ([True, True], [])

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from airflow.sdk import Connection
 
+from pinterest_lake import addresses
+from pinterest_pipeline import config
 from pinterest_pipeline.config import Compute, Settings, source_url
 from pinterest_pipeline.exceptions import SettingError
 
@@ -79,6 +82,76 @@ def test_a_bad_option_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value
         Settings.read()
     assert str(raised.value).startswith(f"[pinterest] {name}: ")
     assert says in str(raised.value)
+
+
+ADDRESSES = {
+    "s3://my-bucket": True,
+    "s3a://my-bucket/some/folder/": True,
+    "/mnt/pinterest": True,
+    "/Volumes/main/pinterest/bucket": True,
+    "dbfs:/pinterest/checkpoints": True,
+    "/mnt/.hidden/a..b/=x": True,
+    "": False,
+    "/": False,
+    "dbfs:/": False,
+    "pinterest": False,
+    "file:/etc": False,
+    "file:///etc": False,
+    "hdfs://host/x": False,
+    "s3://": False,
+    "s3://UPPER": False,
+    "s3://my-bucket/../other": False,
+    "/mnt/pinterest/../../..": False,
+    "/mnt/pinterest/..": False,
+    "/mnt/./pinterest": False,
+    "dbfs:/mnt/..": False,
+    "//etc": False,
+    "/mnt//x": False,
+    "/mnt/a b": False,
+    "/mnt/x\n": False,
+    "/mnt/*": False,
+    "/mnt/{a,b}": False,
+    "/mnt/%2e%2e": False,
+    "s3a://KEY:secret@my-bucket": False,
+    "s3a://KEY:sec/ret@my-bucket": False,
+    "KEY:secret@my-bucket": False,
+}
+
+
+@pytest.mark.parametrize(("address", "accepted"), ADDRESSES.items())
+def test_which_storage_is_accepted(address: str, accepted: bool) -> None:
+    assert (re.fullmatch(config.FOLDER, address) is not None) == accepted
+
+
+def test_the_notebooks_accept_the_same_addresses() -> None:
+    """Neither may import the other."""
+    assert (config.FOLDER, config.ENDPOINT) == (addresses.FOLDER, addresses.ENDPOINT)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("storage", "s3a://AKIAKEY:secret@my-bucket"),
+        ("storage", "s3a://AKIAKEY:sec/ret@my-bucket"),
+        ("storage", "AKIAKEY:secret"),
+        ("checkpoint_dir", "s3a://AKIAKEY:secret@my-bucket/x"),
+        ("bucket", "AKIAKEY:secret@my-bucket"),
+        ("prefix", "s3a://AKIAKEY:secret@my-bucket"),
+        ("kinesis_endpoint_url", "https://AKIAKEY:secret@kinesis"),
+        ("kinesis_endpoint_url", "https://kinesis?AKIAKEY=secret"),
+        ("compute", '{"new_cluster": "spark.hadoop.fs.s3a.secret.key secret, AKIAKEY"}'),
+        ("compute", '["AKIAKEY", "secret"]'),
+        ("compute", '{"new_cluster": "AKIAKEY secret'),
+    ],
+)
+def test_credentials_in_an_option_are_refused_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    set_option(monkeypatch, **{"bucket": "my-bucket", name: value})
+    with pytest.raises(SettingError, match=rf"^\[pinterest\] {name}: ") as raised:
+        Settings.read()
+    assert "AKIAKEY" not in str(raised.value)
+    assert "ret" not in str(raised.value).replace("credentials", "")
 
 
 @pytest.mark.parametrize(

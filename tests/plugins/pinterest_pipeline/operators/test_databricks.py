@@ -6,9 +6,9 @@ from unittest import mock
 import pytest
 from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from pinterest_pipeline.exceptions import WaitFailed
+from pinterest_pipeline.exceptions import RunEnding, WaitFailed
 from pinterest_pipeline.hooks.databricks import DatabricksStreamJobHook
 from pinterest_pipeline.operators.databricks import (
     DatabricksServerlessNotebookOperator,
@@ -25,6 +25,7 @@ def databricks() -> Any:
     hook.put_job.return_value = 7
     hook.active_run.return_value = None
     hook.run_now.return_value = 42
+    hook.get_run.return_value = {"run_id": 42, **lives("RUNNING")}
     hook.get_run_page_url.side_effect = "http://databricks/run/{}".format
     where = "pinterest_pipeline.operators.databricks"
     with (
@@ -32,6 +33,10 @@ def databricks() -> Any:
         mock.patch(f"{where}.DatabricksStreamJobHook", return_value=hook),
     ):
         yield hook
+
+
+def lives(life_cycle: str, **more: Any) -> dict[str, Any]:
+    return {"state": {"life_cycle_state": life_cycle}, **more}
 
 
 def context() -> Any:
@@ -109,6 +114,29 @@ def test_a_run_that_is_going_is_left_alone(databricks: Any, active: dict[str, An
     databricks.cancel_run.assert_not_called()
 
 
+def test_a_run_that_is_ending_is_waited_for_and_not_adopted(databricks: Any) -> None:
+    databricks.active_run.return_value = {**started_by("manual-1"), **lives("TERMINATING")}
+    with pytest.raises(TaskDeferred) as deferred:
+        start_operator().execute(context())
+    trigger = deferred.value.trigger
+    assert isinstance(trigger, DatabricksRunOverTrigger)
+    assert trigger.run_id == 41
+    assert (deferred.value.method_name, deferred.value.kwargs) == ("execute_complete", {"ending": 41})
+    databricks.run_now.assert_not_called()
+
+    late = {"status": "timeout", "message": "", "value": state("TERMINATING")}
+    with pytest.raises(
+        RunEnding, match=r"Run 41 is still ending after 600 s.* http://databricks/run/41"
+    ) as ending:
+        start_operator().execute_complete(context(), late, 41)
+    assert not isinstance(ending.value, AirflowFailException), "a later try may find it over"
+
+    databricks.active_run.return_value = None
+    over = {"status": "success", "message": "", "value": state("TERMINATED", "CANCELED")}
+    started = {"run_id": 42, "job_id": 7, "started": True}
+    assert start_operator().execute_complete(context(), over, 41) == started
+
+
 def test_killing_the_start_cancels_the_run(databricks: Any) -> None:
     operator = start_operator()
     operator.on_kill()
@@ -156,10 +184,60 @@ def test_stop_asks_and_waits(databricks: Any, s3: Any, bucket: str) -> None:
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
 
 
-def test_a_run_that_does_not_stop_is_cancelled(databricks: Any, s3: Any, bucket: str) -> None:
+def test_a_run_that_does_not_stop_is_cancelled_and_waited_for(databricks: Any, s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="stop/42", Body=b"stop")
     event = {"status": "timeout", "message": "", "value": state("RUNNING")}
-    assert stop_operator(bucket).execute_complete({}, event) == state("TERMINATING", "CANCELED")
+    with pytest.raises(TaskDeferred) as deferred:
+        stop_operator(bucket).execute_complete({}, event)
+    assert deferred.value.method_name == "execute_cancelled"
     databricks.cancel_run.assert_called_once_with(42)
+
+    late = {"status": "timeout", "message": "", "value": state("TERMINATING")}
+    with pytest.raises(RunEnding, match="Run 42 is still ending after 600 s") as ending:
+        stop_operator(bucket).execute_cancelled({}, late)
+    assert not isinstance(ending.value, AirflowFailException), "a later try may find it over"
+
+    ended = state("TERMINATED", "CANCELED")
+    over = {"status": "success", "message": "", "value": ended}
+    assert stop_operator(bucket).execute_cancelled({}, over) == ended
+    databricks.cancel_run.assert_called_once_with(42)
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lives("PENDING"),
+        lives("QUEUED"),
+        lives("RUNNING", tasks=[lives("PENDING")]),  # its cluster starts
+        lives("RUNNING", tasks=[lives("WAITING_FOR_RETRY")]),
+        lives("RUNNING", tasks=[lives("INTERNAL_ERROR"), lives("PENDING")]),  # an earlier attempt
+        lives("PENDING", tasks=[lives("BLOCKED"), lives("QUEUED")]),
+    ],
+)
+def test_a_run_of_which_nothing_is_executed_is_cancelled_at_once(
+    databricks: Any, s3: Any, bucket: str, run: dict[str, Any]
+) -> None:
+    databricks.get_run.return_value = run
+    with pytest.raises(TaskDeferred) as deferred:
+        stop_operator(bucket).execute({})
+    databricks.cancel_run.assert_called_once_with(42)
+    assert deferred.value.method_name == "execute_cancelled"
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+
+
+@pytest.mark.parametrize(
+    "run", [lives("TERMINATING"), lives("TERMINATED"), lives("INTERNAL_ERROR", tasks=[lives("TERMINATED")])]
+)
+def test_a_run_that_ends_anyway_is_neither_asked_nor_cancelled(
+    databricks: Any, s3: Any, bucket: str, run: dict[str, Any]
+) -> None:
+    databricks.get_run.return_value = run
+    with pytest.raises(TaskDeferred) as deferred:
+        stop_operator(bucket).execute({})
+    databricks.cancel_run.assert_not_called()
+    assert deferred.value.method_name == "execute_cancelled"
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
 
 
 def test_a_run_that_had_failed_is_told_with_its_page(databricks: Any, s3: Any, bucket: str) -> None:

@@ -1,0 +1,292 @@
+"""Two runs side by side on one schema: neither loses a record of the other, counts one twice, or answers in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from pinterest_lake import answers, tables
+from pinterest_lake.batch import Batch
+from pinterest_lake.ledger import COMMITTED, PLANNED, Ledger, LedgerError, OverlapError
+from pinterest_lake.schemas import TOPICS
+from tests.include.notebooks.conftest import Workspace
+from tests.include.notebooks.test_batch import Crash, Reader
+from tests.include.notebooks.test_quality import geo
+
+
+@pytest.fixture
+def reader(workspace: Workspace) -> Reader:
+    return Reader(workspace)
+
+
+@contextmanager
+def meanwhile(where: Any, name: str, act: Callable[[], Any]) -> Iterator[None]:
+    """Just before the first call of a function, ``act``: there a run is overtaken."""
+    function = getattr(where, name)
+    acted: list[bool] = []
+
+    def overtaken(*args: Any, **kwargs: Any) -> Any:
+        if not acted:
+            acted.append(True)
+            act()
+        return function(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(where, name, overtaken)
+        yield
+    assert acted
+
+
+def dies(
+    reader: Reader, where: Any, name: str, *, after: bool = False, **arguments: Any
+) -> Callable[[], None]:
+    """A run that is killed before it calls a function, or after."""
+
+    def run() -> None:
+        function = getattr(where, name)
+
+        def dying(*args: Any, **kwargs: Any) -> None:
+            if after:
+                function(*args, **kwargs)
+            raise Crash
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(where, name, dying)
+            with pytest.raises(Crash):
+                reader.run(**arguments)
+
+    return run
+
+
+def events(reader: Reader) -> list[tuple[int, str, str]]:
+    rows = reader.table("ledger").select("interval", "event", "run_id").collect()
+    return sorted(tuple(row) for row in rows)
+
+
+def test_a_plan_that_another_run_has_made_first_is_not_carried_out(reader: Reader) -> None:
+    """Both have listed the bucket; the other one has died after its plan, and had seen less."""
+    reader.put(0, [geo(ind=1), geo(ind=2)])
+    early = dies(reader, Batch, "_carry_out", run_id="early")
+
+    def sink_goes_on() -> None:
+        reader.put(2, [geo(ind=3), b"bad", geo(ind=1, country="newer")])
+
+    def both() -> None:
+        (
+            reader.workspace.storage / "topics/pinterest.geo/partition=0/pinterest.geo+0+0000000002.json"
+        ).unlink()
+        early()
+        sink_goes_on()
+
+    sink_goes_on()
+    with (
+        meanwhile(Ledger, "plan", both),
+        pytest.raises(OverlapError, match="geo: run early is at work on the table"),
+    ):
+        reader.run(run_id="late")
+    assert events(reader) == [(1, PLANNED, "early")]
+    assert reader.table("geo").count() == 0
+    reader.run(run_id="late")
+    reader.check()
+    assert events(reader) == [
+        (1, COMMITTED, "late"),
+        (1, PLANNED, "early"),
+        (2, COMMITTED, "late"),
+        (2, PLANNED, "late"),
+    ]
+
+
+def test_a_run_of_the_same_id_is_another_run_all_the_same(reader: Reader) -> None:
+    """Airflow has lost sight of the first try, and tries again while it still goes on."""
+    reader.put(0, [geo(ind=1)])
+    with meanwhile(Ledger, "plan", lambda: reader.run(run_id="r")), pytest.raises(OverlapError):
+        reader.run(run_id="r")
+    reader.check()
+    assert events(reader) == [(1, COMMITTED, "r"), (1, PLANNED, "r")]
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [(tables, "append_quarantine"), (tables, "append_new"), (Ledger, "commit")],
+    ids=["before the quarantine", "before the rows", "before the commit"],
+)
+def test_a_step_that_another_run_ends_meanwhile_is_written_and_counted_once(
+    reader: Reader, where: Any, name: str
+) -> None:
+    """The first run is slow; the second finishes its step, and goes on with what has come."""
+    reader.put(0, [geo(ind=1), b"bad", geo(ind=2)])
+
+    def second() -> None:
+        reader.put(3, [geo(ind=1, country="newer"), b"worse", geo(ind=4)])
+        reader.run(run_id="second")
+
+    with meanwhile(where, name, second):
+        try:
+            run, _ = reader.run(run_id="first")
+        except OverlapError as error:
+            assert "run second is at work" in str(error)
+        else:
+            assert run.read == 0, "the second run has counted the step"
+    reader.check()
+    assert reader.run()[0].read == 0
+    reader.check()
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [(tables, "append_quarantine"), (tables, "append_new"), (Ledger, "commit")],
+    ids=["before the quarantine", "before the rows", "before the commit"],
+)
+def test_a_full_refresh_beside_a_run_leaves_one_of_each(reader: Reader, where: Any, name: str) -> None:
+    reader.put(0, [geo(ind=1), b"bad", geo(ind=2)])
+
+    def refresh() -> None:
+        reader.run(full_refresh=True, run_id="refresh")
+
+    with meanwhile(where, name, refresh), pytest.raises(OverlapError, match="run refresh is at work"):
+        reader.run(run_id="slow")
+    reader.check()
+    reader.put(3, [geo(ind=2, country="newer"), b"worse"])
+    reader.run()
+    reader.check()
+
+
+@pytest.mark.parametrize("name", ["replace_quarantine", "replace_rows"])
+def test_a_late_full_refresh_takes_nothing_back(reader: Reader, name: str) -> None:
+    """Another run finishes the refresh, and takes in more, before the first one writes."""
+    reader.put(0, [geo(ind=1), b"bad"])
+
+    def second() -> None:
+        reader.put(2, [geo(ind=2), b"worse"])
+        reader.run(run_id="second")
+
+    with meanwhile(tables, name, second):
+        try:
+            reader.run(full_refresh=True, run_id="first")
+        except OverlapError as error:
+            assert "run second is at work" in str(error)
+    reader.check()
+
+
+def test_a_ledger_that_was_rolled_back_is_told(reader: Reader) -> None:
+    """RESTORE takes rows back, and not what Delta knows of their writers: no later step would be written down."""
+    reader.put(0, [geo(ind=1)])
+    reader.run()
+    ledger = reader.workspace.lake().table("ledger")
+    before = reader.workspace.version("ledger")
+    reader.put(1, [geo(ind=2)])
+    reader.run()
+    newest = reader.workspace.version("ledger")
+    reader.workspace.spark.sql(f"RESTORE TABLE {ledger} TO VERSION AS OF {before}")
+    reader.put(2, [geo(ind=3)])
+    for full_refresh in (False, True):
+        with pytest.raises(
+            LedgerError, match=r"geo: the ledger does not take step 2.* Restore .*`ledger` to its last"
+        ):
+            reader.run(full_refresh=full_refresh)
+    reader.workspace.spark.sql(f"RESTORE TABLE {ledger} TO VERSION AS OF {newest}")
+    reader.run()
+    reader.check()
+
+
+PIN = b'{"index": %d, "title": "A", "poster_name": "P", "follower_count": "5k", "category": "art"}'
+USER = b'{"ind": %d, "first_name": "Ada", "last_name": "L", "age": 50, "date_joined": "2016-01-02T03:04:05"}'
+
+
+class Cleaned:
+    """A schema with one post, and geo records to come."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        workspace.put("pin", 0, [PIN % 1, PIN % 2])
+        workspace.put("geo", 0, [geo(ind=1, country="Peru")])
+        workspace.put("user", 0, [USER % 1])
+        for table in ("pin", "geo", "user"):
+            workspace.run(f"clean_{table}")
+
+    def another(self) -> None:
+        """A run by hand takes in one more geo record."""
+        self.workspace.put("geo", 1, [geo(ind=2, country="Peru")])
+        self.workspace.run("clean_geo", run_id="another")
+
+    def published(self, run_id: str) -> bool:
+        folder = self.workspace.storage / "answers"
+        return any((folder / kind / f"{run_id}.json").exists() for kind in ("runs", "refused"))
+
+
+@pytest.fixture
+def cleaned(workspace: Workspace) -> Cleaned:
+    return Cleaned(workspace)
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [(Batch, "_carry_out"), (tables, "append_new"), (Ledger, "commit")],
+    ids=["planned", "before the rows", "before the commit"],
+)
+def test_nothing_is_answered_in_the_middle_of_a_step(cleaned: Cleaned, where: Any, name: str) -> None:
+    workspace = cleaned.workspace
+
+    def asked() -> None:
+        with pytest.raises(
+            OverlapError, match=r"geo: run another has begun step 2 and not ended it.* run clean_geo"
+        ):
+            workspace.run("queries", run_id="asked")
+        assert not cleaned.published("asked")
+        assert not workspace.spark.catalog.tableExists(workspace.lake().table("quality"))
+
+    with meanwhile(where, name, asked):
+        cleaned.another()
+    ledger = workspace.run("queries", run_id="asked")["ledger"]
+    assert ledger["total"]["geo"]["clean"] == 2
+
+
+def test_a_step_between_two_looks_is_noticed(cleaned: Cleaned) -> None:
+    with (
+        meanwhile(answers, "_version", cleaned.another),
+        pytest.raises(OverlapError, match="another run has taken in"),
+    ):
+        cleaned.workspace.run("queries", run_id="asked")
+    assert not cleaned.published("asked")
+
+
+@pytest.mark.parametrize("name", ["facts", "ask", "write"])
+def test_the_answers_are_of_the_tables_that_were_judged(cleaned: Cleaned, name: str) -> None:
+    """Records that come after the look at the tables are neither counted nor answered from."""
+    with meanwhile(answers, name, cleaned.another):
+        result = cleaned.workspace.run("queries", run_id="asked")
+    assert result["ledger"]["total"]["geo"]["clean"] == 1
+    (row,) = cleaned.workspace.rows("q1_top_category_by_country")
+    assert row["category_count"] == 1
+    again = cleaned.workspace.run("queries", run_id="again")
+    assert again["ledger"]["total"]["geo"]["clean"] == 2
+    (row,) = cleaned.workspace.rows("q1_top_category_by_country")
+    assert row["category_count"] == 2
+
+
+def test_answers_of_two_runs_are_never_told_as_one_set(
+    cleaned: Cleaned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slow run has written its first answer when the quick one writes all of them; it writes the rest after."""
+    workspace, lake = cleaned.workspace, cleaned.workspace.lake("slow")
+    found = answers.ask(answers.snapshot(workspace.spark, lake, TOPICS))
+    cleaned.another()
+    monkeypatch.setattr(answers, "_WRITERS", 1)
+    write, written = answers._write, []
+
+    def overtaken(*args: Any) -> Any:
+        result = write(*args)
+        if not written:
+            written.append(True)
+            workspace.run("queries", run_id="quick")
+        return result
+
+    monkeypatch.setattr(answers, "_write", overtaken)
+    with pytest.raises(
+        OverlapError, match="q1_top_category_by_country: another run has written it meanwhile"
+    ):
+        answers.write(workspace.spark, lake, TOPICS, found)
+    assert [row["run_id"] for row in workspace.rows("answer_sets")] == ["quick"]
