@@ -36,6 +36,7 @@ class NotAuthorized(GatewayError):
         sigv4.MissingToken: "MissingAuthenticationTokenException",
         sigv4.IncompleteSignature: "IncompleteSignatureException",
         sigv4.UnknownKey: "UnrecognizedClientException",
+        sigv4.UnknownToken: "UnrecognizedClientException",
     }
 
     def __init__(self, error: SignatureError) -> None:

@@ -106,6 +106,7 @@ async def _serve(settings: Settings, descriptor: int) -> None:
         Verifier(settings.access_key_id, settings.secret_access_key, settings.region),
         ministack,
         KafkaConnectRoutes(settings.kafkaconnect, settings.region),
+        service_of,
     )
     config = Config()
     config.bind = [f"fd://{descriptor}"]
@@ -114,6 +115,16 @@ async def _serve(settings: Settings, descriptor: int) -> None:
     config.shutdown_timeout = 60
     LOG.info("serving AWS on http://%s:%d", settings.host, _port(descriptor))
     await serve(front, config, shutdown_trigger=_stop_signal)  # type: ignore[arg-type]
+
+
+def service_of(target: str) -> str | None:
+    """The service that ministack takes an X-Amz-Target header to address."""
+    from ministack.core.router import SERVICE_PATTERNS
+
+    for service, patterns in SERVICE_PATTERNS.items():
+        if target.startswith(tuple(patterns.get("target_prefixes", ()))):
+            return str(service)
+    return None
 
 
 def _port(descriptor: int) -> int:
