@@ -19,6 +19,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
+SERVICE = "aws.service"
+"""Key of the ASGI scope by which the app behind the front learns what service a request is signed for."""
 HEALTH_PATH = "/_ministack/health"
 # ministack holds a body in memory while it takes it, so there is an end to what one request may bring. Clients
 # cut larger objects into parts (boto3 from 8 MiB, s3a from 64 MiB).
@@ -71,7 +73,7 @@ class Front:
             if signed.service == "kafkaconnect":
                 await (await self._kafka_connect.answer(scope))(scope, body.receive, answer.send)
             else:
-                await self._aws(scope, body.receive, answer.send)
+                await self._aws({**scope, SERVICE: signed.service}, body.receive, answer.send)
         except (SignatureError, TooLarge, RefusedRequest) as error:
             if answer.started:
                 raise
