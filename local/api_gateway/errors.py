@@ -48,6 +48,12 @@ class BadBody(GatewayError):
     status, kind, text = 400, "BadRequestException", "Invalid request body"
 
 
+class BadPath(GatewayError):
+    """A path that could lead out of its resource."""
+
+    status, kind, text = 400, "BadRequestException", "Bad Request"
+
+
 class TooLarge(GatewayError):
     status, kind, text = 413, "RequestTooLargeException", "Request Too Long"
 
