@@ -383,7 +383,9 @@ def _check_coverage(scope: Scope, claim: _Claim) -> None:
 
 def _check_token(scope: Scope) -> None:
     """A session token belongs to a key pair that STS gave out; the stack's own has none."""
-    if header(scope, SESSION_HEADER) is not None or any(name.lower() == SESSION_HEADER for name, _ in _query(scope)):
+    if header(scope, SESSION_HEADER) is not None or any(
+        name.lower() == SESSION_HEADER for name, _ in _query(scope)
+    ):
         raise UnknownToken(
             "The security token included in the request is invalid: this stack's key has none."
         )

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local.sigv4 import (
+    ALGORITHM,
     PAYLOAD_FORMS,
     IncompleteSignature,
     MissingToken,
@@ -344,3 +345,66 @@ def test_a_signature_covers_the_host_even_of_a_request_without_one() -> None:
 def test_a_date_that_is_none_is_refused(date: str) -> None:
     with pytest.raises(IncompleteSignature, match="X-Amz-Date"):
         VERIFIER.verify(with_header(signed(), "x-amz-date", lambda _: date), b"")
+
+
+odd = st.text(max_size=30) | st.sampled_from([
+    "",
+    "AWS4-HMAC-SHA256",
+    "UNSIGNED-PAYLOAD",
+    "a/b/c/d/aws4_request",
+    "host",
+    "٣",
+])
+paths = st.binary(max_size=20).map(lambda raw: b"/" + raw) | st.sampled_from([
+    b"*",
+    b"",
+    b"//[",
+    b"http://x:y/",
+    b"/%",
+])
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    credential=odd,
+    signed_headers=odd,
+    signature=odd,
+    date=odd,
+    stated=odd | st.none(),
+    path=paths,
+    query=st.binary(max_size=40),
+)
+def test_whatever_is_sent_is_refused_in_words(
+    credential: str,
+    signed_headers: str,
+    signature: str,
+    date: str,
+    stated: str | None,
+    path: bytes,
+    query: bytes,
+) -> None:
+    day = date[:8]
+    for claimed in (credential, f"{KEY.access_key}/{day}/{REGION}/s3/aws4_request"):
+        parts = f"Credential={claimed}, SignedHeaders={signed_headers}, Signature={signature}"
+        headers = [
+            (b"host", b"h"),
+            (b"authorization", f"{ALGORITHM} {parts}".encode()),
+            (b"x-amz-date", date.encode()),
+        ]
+        headers += [] if stated is None else [(b"x-amz-content-sha256", stated.encode())]
+        scope = {"method": "GET", "raw_path": path, "query_string": query, "headers": headers}
+        with pytest.raises(SignatureError):
+            VERIFIER.verify(scope, b"")
+
+
+@settings(deadline=None, max_examples=300)
+@given(path=paths, query=st.binary(max_size=40), date=odd)
+def test_a_signature_over_anything_is_compared_without_a_fault(path: bytes, query: bytes, date: str) -> None:
+    scope = signed("s3")
+    now = next(value for name, value in scope["headers"] if name == b"x-amz-date")
+    for stamp in (now, date.encode()):
+        headers = [(name, stamp if name == b"x-amz-date" else value) for name, value in scope["headers"]]
+        changed = {**scope, "raw_path": path, "query_string": query, "headers": headers}
+        if (path, stamp) != (b"/", now) or query:
+            with pytest.raises(SignatureError):
+                VERIFIER.verify(changed, b"")
