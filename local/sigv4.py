@@ -60,6 +60,8 @@ SKEW = timedelta(minutes=5)
 LONGEST_PRESIGNED = timedelta(days=7)
 DATE_FORMAT = "%Y%m%dT%H%M%SZ"
 SESSION_HEADER = "x-amz-security-token"
+# What is read of them here must be what is read of them behind.
+ONCE = ("host", "x-amz-content-sha256", "x-amz-date", "x-amz-target", "x-amz-trailer")
 _DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -372,7 +374,10 @@ def _check_coverage(scope: Scope, claim: _Claim) -> None:
     """Host and every x-amz-* header change what a request does, so AWS wants them signed."""
     if "host" not in claim.signed_headers:
         raise IncompleteSignature("'Host' must be a 'SignedHeader' in the AWS Authorization.")
-    present = {key.decode("latin-1").lower() for key, _ in scope["headers"]}
+    names = [key.decode("latin-1").lower() for key, _ in scope["headers"]]
+    if twice := [name for name in ONCE if names.count(name) > 1]:
+        raise IncompleteSignature(f"A header must stand in the request once: {', '.join(twice)}")
+    present = {*names}
     uncovered = {name for name in present if name.startswith("x-amz-")}
     uncovered -= {*claim.signed_headers}
     if uncovered:

@@ -332,6 +332,17 @@ def test_an_authorization_that_leaves_something_unchecked_is_refused(old: str, n
         VERIFIER.verify(scope, b"")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("host", "evil"), ("x-amz-content-sha256", "UNSIGNED-PAYLOAD"), ("x-amz-date", "20130524T000000Z")],
+)
+def test_a_header_that_decides_something_stands_in_a_request_once(name: str, value: str) -> None:
+    scope = signed("s3")
+    scope["headers"].append((name.encode(), value.encode()))
+    with pytest.raises(IncompleteSignature, match=f"must stand in the request once: {name}"):
+        VERIFIER.verify(scope, b"")
+
+
 def test_a_signature_covers_the_host_even_of_a_request_without_one() -> None:
     scope = with_header(signed(), "authorization", lambda value: value.replace("host;", ""))
     scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"host"]
