@@ -55,8 +55,7 @@ class Workspace:
     """The tree below one folder. Paths are absolute workspace paths; all methods raise ApiError."""
 
     def __init__(self, root: Path) -> None:
-        root.mkdir(parents=True, exist_ok=True)
-        self.root = root.resolve()
+        self.root = root
         for folder in ("Shared", "Users"):
             (root / folder).mkdir(parents=True, exist_ok=True)
 
@@ -142,7 +141,8 @@ class Workspace:
 
     def _is_inside(self, file: Path) -> bool:
         """Whether no symbolic link leads to a file: a link may lead out of the workspace, so none is followed."""
-        return os.path.realpath(file) == str(file) and not file.is_symlink()
+        real = Path(os.path.realpath(self.root)) / file.relative_to(self.root)
+        return os.path.realpath(file) == str(real) and not file.is_symlink()
 
     @staticmethod
     def _check_free(file: Path, path: str) -> None:

@@ -306,3 +306,12 @@ def test_a_symbolic_link_is_not_followed_and_not_deleted(tmp_path: Path) -> None
     assert (outside / "secret.txt").read_text() == "secret"
     assert sorted(path.name for path in outside.iterdir()) == ["folder", "notebook.py", "secret.txt"]
     assert list((outside / "folder").iterdir()) == []
+
+
+def test_the_workspace_itself_may_lie_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "home").symlink_to(tmp_path / "disk")
+    tree = Workspace(tmp_path / "home" / "workspace")
+    tree.write("/Shared/x", b"1", format_="SOURCE", language="PYTHON", overwrite=False)
+    assert [entry.path for entry in tree.list("/Shared")] == ["/Shared/x"]
+    assert tree.root == tmp_path / "home" / "workspace"
