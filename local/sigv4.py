@@ -5,18 +5,22 @@ signs and what is checked here are the same code. Errors say what is wrong and n
 
     SignatureError
     ├── MissingToken         no signature at all
-    ├── IncompleteSignature  a signature that lacks a part, or leaves out a header it has to cover
+    ├── IncompleteSignature  a signature that lacks a part or has one twice, or leaves out a header it has to cover
     ├── UnknownKey           signed with an access key that is not this stack's
+    ├── UnknownToken         with a session token; the stack's key pair has none
     ├── WrongScope           signed for another region or service
     ├── SignatureExpired     signed too long ago, or in the future
-    ├── SignatureMismatch    the request is not the one that was signed
+    ├── SignatureMismatch    the request, or a chunk of its body, is not the one that was signed
+    ├── UnknownPayloadForm   x-amz-content-sha256 is neither a hash nor a form of body that is known
     └── PayloadMismatch      the body is not the one whose hash was signed
+
+A value that is not known is refused, never taken as one that need not be checked.
 """
 
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,6 +40,8 @@ __all__ = [
     "SignatureMismatch",
     "Signed",
     "UnknownKey",
+    "UnknownPayloadForm",
+    "UnknownToken",
     "Verifier",
     "WrongScope",
     "header",
@@ -43,11 +49,21 @@ __all__ = [
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
+UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+SIGNED_CHUNKS = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+SIGNED_CHUNKS_AND_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
+# What x-amz-content-sha256 may say to S3 in the place of a hash.
+PAYLOAD_FORMS = (UNSIGNED_PAYLOAD, UNSIGNED_TRAILER, SIGNED_CHUNKS, SIGNED_CHUNKS_AND_TRAILER)
 # How far a request's date may lie from the clock: S3 allows more than the other services.
 S3_SKEW = timedelta(minutes=15)
 SKEW = timedelta(minutes=5)
 LONGEST_PRESIGNED = timedelta(days=7)
 DATE_FORMAT = "%Y%m%dT%H%M%SZ"
+SESSION_HEADER = "x-amz-security-token"
+# What is read of them here must be what is read of them behind.
+ONCE = ("host", "x-amz-content-sha256", "x-amz-date", "x-amz-target", "x-amz-trailer")
+_DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Scope = Mapping[str, Any]
 
@@ -68,6 +84,10 @@ class UnknownKey(SignatureError):
     """The access key is not this stack's."""
 
 
+class UnknownToken(SignatureError):
+    """The request brings a session token, and none has been given to anybody."""
+
+
 class WrongScope(SignatureError):
     """The signature is for another region or service."""
 
@@ -78,6 +98,13 @@ class SignatureExpired(SignatureError):
 
 class SignatureMismatch(SignatureError):
     """The request is not the one that was signed, or the secret key is wrong."""
+
+
+class UnknownPayloadForm(SignatureError):
+    """x-amz-content-sha256 is neither a hash nor one of the forms of body that can be checked."""
+
+    def __init__(self) -> None:
+        super().__init__(f"x-amz-content-sha256 must be {', '.join(PAYLOAD_FORMS)} or a valid sha256 value.")
 
 
 class PayloadMismatch(SignatureError):
@@ -91,16 +118,26 @@ class PayloadMismatch(SignatureError):
 class Signed:
     """What a good signature vouches for.
 
-    payload_hash: the body's SHA-256 in hex, or UNSIGNED-PAYLOAD or STREAMING-… where the body is not covered.
+    payload_hash: the body's SHA-256 in hex, or one of PAYLOAD_FORMS.
+    signature, date, scope: what the signatures of a body's chunks continue.
+    sign: signs a string with the key of this signature.
     """
 
     service: str
     region: str
     payload_hash: str
+    signature: str
+    date: str
+    scope: str
+    sign: Callable[[str], str] = field(repr=False, compare=False)
 
     @property
     def covers_body(self) -> bool:
-        return re.fullmatch(r"[0-9a-f]{64}", self.payload_hash) is not None
+        return _SHA256.fullmatch(self.payload_hash) is not None
+
+    @property
+    def signs_chunks(self) -> bool:
+        return self.payload_hash in {SIGNED_CHUNKS, SIGNED_CHUNKS_AND_TRAILER}
 
 
 @dataclass(frozen=True)
@@ -144,14 +181,18 @@ class Verifier:
         self._check_scope(claim, service)
         _check_date(claim)
         _check_coverage(scope, claim)
+        _check_token(scope)
         payload_hash = _payload_hash(scope, body, claim)
-        expected = self._signature(scope, claim, payload_hash)
+        expected, sign = self._signature(scope, claim, payload_hash)
         if not hmac.compare_digest(expected.encode(), claim.signature.encode()):
             raise SignatureMismatch(
                 "The request signature we calculated does not match the signature you provided. Check your AWS "
                 "Secret Access Key and signing method. Consult the service documentation for details."
             )
-        signed = Signed(claim.service, claim.region, payload_hash)
+        credential_scope = f"{claim.day}/{claim.region}/{claim.service}/aws4_request"
+        signed = Signed(
+            claim.service, claim.region, payload_hash, claim.signature, claim.date, credential_scope, sign
+        )
         if body is not None and signed.covers_body and hashlib.sha256(body).hexdigest() != payload_hash:
             raise PayloadMismatch
         return signed
@@ -166,13 +207,18 @@ class Verifier:
         if service is not None and claim.service != service:
             raise WrongScope(f"Credential should be scoped to correct service: '{service}'.")
 
-    def _signature(self, scope: Scope, claim: _Claim, payload_hash: str) -> str:
+    def _signature(self, scope: Scope, claim: _Claim, payload_hash: str) -> tuple[str, Callable[[str], str]]:
+        """The signature that the request should have, and what signs further strings with its key."""
         kind = _S3Rebuild if claim.service == "s3" else _Rebuild
         signer = kind(self._credentials, claim.service, claim.region)
         request = _request(scope, claim)
         request.headers["X-Amz-Content-SHA256"] = payload_hash
         canonical = signer.canonical_request(request)
-        return str(signer.signature(signer.string_to_sign(request, canonical), request))
+
+        def sign(text: str) -> str:
+            return str(signer.signature(text, request))
+
+        return sign(signer.string_to_sign(request, canonical)), sign
 
 
 class _Rebuild(SigV4Auth):
@@ -220,26 +266,41 @@ def _canonical_query(query_string: bytes, left_out: frozenset[str]) -> str:
 
 
 def _claim(scope: Scope) -> _Claim:
-    authorization = header(scope, "authorization")
-    if authorization is not None:
-        return _header_claim(authorization, header(scope, "x-amz-date"))
-    query = dict(
+    authorizations = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
+    query = _query(scope)
+    names = [name for name, _ in query if name.startswith("X-Amz-")]
+    presigned = "X-Amz-Signature" in names
+    if len(authorizations) + presigned > 1:
+        raise IncompleteSignature(
+            "Only one auth mechanism allowed: one Authorization header or X-Amz-Signature."
+        )
+    if authorizations:
+        return _header_claim(_text(authorizations[0]), header(scope, "x-amz-date"))
+    if not presigned:
+        raise MissingToken("Missing Authentication Token")
+    if len({*names}) < len(names):
+        raise IncompleteSignature("An X-Amz- parameter of a presigned URL must stand in it once.")
+    return _query_claim(dict(query))
+
+
+def _query(scope: Scope) -> list[tuple[str, str]]:
+    return [
         (
             unquote_to_bytes(name).decode("utf-8", "replace"),
             unquote_to_bytes(value).decode("utf-8", "replace"),
         )
         for name, _, value in (pair.partition(b"=") for pair in scope["query_string"].split(b"&"))
-    )
-    if "X-Amz-Signature" in query:
-        return _query_claim(query)
-    raise MissingToken("Missing Authentication Token")
+    ]
 
 
 def _header_claim(authorization: str, date: str | None) -> _Claim:
     algorithm, _, rest = authorization.partition(" ")
     if algorithm != ALGORITHM:
         raise IncompleteSignature(f"The Authorization header must be an {ALGORITHM} signature.")
-    parts = dict(part.strip().partition("=")[::2] for part in rest.split(","))
+    pairs = [part.strip().partition("=")[::2] for part in rest.split(",")]
+    parts = dict(pairs)
+    if len(parts) < len(pairs):
+        raise IncompleteSignature("A part of the Authorization header must stand in it once.")
     lacking = [name for name in ("Credential", "Signature", "SignedHeaders") if not parts.get(name)]
     if lacking:
         raise IncompleteSignature(
@@ -255,7 +316,7 @@ def _header_claim(authorization: str, date: str | None) -> _Claim:
 def _query_claim(query: Mapping[str, str]) -> _Claim:
     names = ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders")
     lacking = [name for name in names if not query.get(name)]
-    if lacking or query["X-Amz-Algorithm"] != ALGORITHM or not query["X-Amz-Expires"].isdecimal():
+    if lacking or query["X-Amz-Algorithm"] != ALGORITHM:
         raise IncompleteSignature(
             f"A presigned URL needs an {ALGORITHM} signature and {', '.join(names[1:])}."
         )
@@ -270,9 +331,16 @@ def _query_claim(query: Mapping[str, str]) -> _Claim:
         tuple(query["X-Amz-SignedHeaders"].split(";")),
         query["X-Amz-Signature"],
         query["X-Amz-Date"],
-        expires=min(timedelta(seconds=int(query["X-Amz-Expires"][:7])), LONGEST_PRESIGNED),
+        expires=_expires(query["X-Amz-Expires"]),
         unsigned_query=frozenset({"X-Amz-Signature"}),
     )
+
+
+def _expires(text: str) -> timedelta:
+    longest = int(LONGEST_PRESIGNED.total_seconds())
+    if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= longest:
+        raise IncompleteSignature(f"X-Amz-Expires must be a number of seconds from 1 to {longest}.")
+    return timedelta(seconds=int(text))
 
 
 def _credential(credential: str) -> tuple[str, str, str, str]:
@@ -284,6 +352,8 @@ def _credential(credential: str) -> tuple[str, str, str, str]:
 
 def _check_date(claim: _Claim) -> None:
     try:
+        if not _DATE.fullmatch(claim.date):
+            raise ValueError(claim.date)
         signed_at = datetime.strptime(claim.date, DATE_FORMAT).replace(tzinfo=UTC)
     except ValueError:
         raise IncompleteSignature("X-Amz-Date must have the form YYYYMMDDTHHMMSSZ.") from None
@@ -302,8 +372,13 @@ def _check_date(claim: _Claim) -> None:
 
 def _check_coverage(scope: Scope, claim: _Claim) -> None:
     """Host and every x-amz-* header change what a request does, so AWS wants them signed."""
-    present = {key.decode("latin-1").lower() for key, _ in scope["headers"]}
-    uncovered = {name for name in present if name == "host" or name.startswith("x-amz-")}
+    if "host" not in claim.signed_headers:
+        raise IncompleteSignature("'Host' must be a 'SignedHeader' in the AWS Authorization.")
+    names = [key.decode("latin-1").lower() for key, _ in scope["headers"]]
+    if twice := [name for name in ONCE if names.count(name) > 1]:
+        raise IncompleteSignature(f"A header must stand in the request once: {', '.join(twice)}")
+    present = {*names}
+    uncovered = {name for name in present if name.startswith("x-amz-")}
     uncovered -= {*claim.signed_headers}
     if uncovered:
         raise IncompleteSignature(
@@ -311,15 +386,27 @@ def _check_coverage(scope: Scope, claim: _Claim) -> None:
         )
 
 
+def _check_token(scope: Scope) -> None:
+    """A session token belongs to a key pair that STS gave out; the stack's own has none."""
+    if header(scope, SESSION_HEADER) is not None or any(
+        name.lower() == SESSION_HEADER for name, _ in _query(scope)
+    ):
+        raise UnknownToken(
+            "The security token included in the request is invalid: this stack's key has none."
+        )
+
+
 def _payload_hash(scope: Scope, body: bytes | None, claim: _Claim) -> str:
     stated = header(scope, "x-amz-content-sha256")
-    if stated is not None:
-        return stated
-    if claim.expires is not None:
+    if stated is None and claim.expires is not None:
         return UNSIGNED_PAYLOAD
-    if body is None:
+    if stated is None and body is None:
         raise IncompleteSignature("The request must state its payload's hash in x-amz-content-sha256.")
-    return hashlib.sha256(body).hexdigest()
+    if stated is None:
+        return hashlib.sha256(body or b"").hexdigest()
+    if not _SHA256.fullmatch(stated) and (claim.service != "s3" or stated not in PAYLOAD_FORMS):
+        raise UnknownPayloadForm if claim.service == "s3" else PayloadMismatch
+    return stated
 
 
 def _text(value: bytes) -> str:

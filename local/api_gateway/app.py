@@ -2,11 +2,13 @@
 
 import json
 import logging
+import re
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 from botocore.credentials import Credentials
@@ -18,6 +20,7 @@ from starlette.routing import Route
 from local.api_gateway.definition import Api, Method, load
 from local.api_gateway.errors import (
     BadBody,
+    BadPath,
     GatewayError,
     IntegrationFailure,
     NotAuthorized,
@@ -33,6 +36,8 @@ LOG = logging.getLogger("local.api_gateway")
 
 # API Gateway keeps this path for health checks; it is the one that needs no signature.
 PING_PATH = "/ping"
+# As it stands, and decoded as often as servers in a row may do it.
+DECODINGS = 4
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,20 @@ def create_app(settings: Settings) -> Starlette:
             Route("/{path:path}", gateway.answer, methods=methods),
         ],
         lifespan=gateway.lifespan,
+        exception_handlers={status: _no_route for status in (404, 405)},
     )
+
+
+async def _no_route(_: Request, error: Exception) -> Response:
+    """Answer what Starlette has no route for (a line break in the path, an unknown method) as API Gateway does."""
+    reply = _refused(UnknownRoute())
+    return Response(reply.body, reply.status, dict(reply.headers))
+
+
+def _refused(error: GatewayError) -> Reply:
+    kind = getattr(error, "error_type", error.kind)
+    body = json.dumps({"message": str(error)}).encode()
+    return Reply(error.status, (("content-type", "application/json"), ("x-amzn-errortype", kind)), body)
 
 
 async def _ping(_: Request) -> Response:
@@ -99,13 +117,12 @@ class Gateway:
         try:
             reply = await self._reply(request, request_id)
         except GatewayError as error:
-            kind = getattr(error, "error_type", error.kind)
-            body = json.dumps({"message": str(error)}).encode()
-            reply = Reply(
-                error.status, (("content-type", "application/json"), ("x-amzn-errortype", kind)), body
-            )
+            reply = _refused(error)
         except ClientDisconnect:
             return Response(status_code=499)
+        except Exception:
+            LOG.exception("%s %s", request.method, request.scope["raw_path"].decode("latin-1"))
+            reply = _refused(IntegrationFailure())
         response = Response(reply.body, reply.status)
         names = {name for name, _ in reply.headers}
         response.raw_headers = [
@@ -125,6 +142,7 @@ class Gateway:
         if found is None:
             raise UnknownRoute
         self._check_signature(request, body)
+        _check_path(rest)
         method, path_parameters = found
         call = Call(
             method=request.method,
@@ -138,13 +156,7 @@ class Gateway:
             context=self._context(request, method, path, request_id),
         )
         _check_body(method, call)
-        try:
-            return await self._integrations.run(method.integration, call)
-        except GatewayError:
-            raise
-        except Exception:
-            LOG.exception("%s %s", request.method, path)
-            raise IntegrationFailure from None
+        return await self._integrations.run(method.integration, call)
 
     def _check_signature(self, request: Request, body: bytes) -> None:
         try:
@@ -165,6 +177,18 @@ class Gateway:
             "resourcePath": method.resource,
             "stage": self._settings.stage,
         }
+
+
+def _check_path(path: str) -> None:
+    """Refuse `.` and `..` as a segment, however they are written.
+
+    A server behind an HTTP integration may take them for steps, and slashes in any form for the ends of segments; then
+    the request would reach what its resource is not.
+    """
+    for _ in range(DECODINGS):
+        if {".", ".."} & {*re.split(r"[/\\]", path)}:
+            raise BadPath
+        path = unquote(path)
 
 
 async def _body(request: Request) -> bytes:

@@ -97,7 +97,7 @@ class Resource:
 
     def match(self, path: str) -> dict[str, str] | None:
         """The path parameters, still URL-encoded, or None when this is not the resource."""
-        wanted, given = self.segments, path.lstrip("/").split("/")
+        wanted, given = self.segments, path.removeprefix("/").split("/")
         found: dict[str, str] = {}
         for index, segment in enumerate(wanted):
             if segment.endswith("+}"):

@@ -36,6 +36,7 @@ class NotAuthorized(GatewayError):
         sigv4.MissingToken: "MissingAuthenticationTokenException",
         sigv4.IncompleteSignature: "IncompleteSignatureException",
         sigv4.UnknownKey: "UnrecognizedClientException",
+        sigv4.UnknownToken: "UnrecognizedClientException",
     }
 
     def __init__(self, error: SignatureError) -> None:
@@ -45,6 +46,12 @@ class NotAuthorized(GatewayError):
 
 class BadBody(GatewayError):
     status, kind, text = 400, "BadRequestException", "Invalid request body"
+
+
+class BadPath(GatewayError):
+    """A path that could lead out of its resource."""
+
+    status, kind, text = 400, "BadRequestException", "Bad Request"
 
 
 class TooLarge(GatewayError):

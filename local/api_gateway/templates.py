@@ -13,6 +13,7 @@ import airspeed
 
 from local.api_gateway.errors import BadBody
 
+HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 JSON_PATH = re.compile(
     r"\.(?P<name>[\w-]+)|\[(?:'(?P<quoted>[^']*)'|\"(?P<double>[^\"]*)\"|(?P<index>\d+))\]"
 )
@@ -122,7 +123,7 @@ class Util:
 
     def base64Encode(self, text: str) -> str:
         """The UTF-8 bytes of a text in base64."""
-        return base64.b64encode(_string(text).encode("utf-8", "replace")).decode("ascii")
+        return base64.b64encode(_string(text).encode("utf-8")).decode("ascii")
 
     def base64Decode(self, text: str) -> str:
         """The reverse of base64Encode."""
@@ -132,14 +133,38 @@ class Util:
 def parse_json(body: bytes) -> Any:
     """Read a body as strict JSON; an empty one is an empty object, as for API Gateway.
 
-    :raises BadBody: it is not JSON, or holds a number that no JSON can carry on.
+    API Gateway keeps one value of a repeated key, and its templates write half a surrogate pair as `?`. Both change
+    what was sent in silence, so both are refused here.
+
+    :raises BadBody: it is not JSON, or holds what cannot be carried on as it is.
     """
     if not body.strip():
         return {}
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite)
+        parsed = json.loads(
+            body.decode("utf-8"),
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            object_pairs_hook=_each_key_once,
+        )
+        _check_unicode(parsed, body)
     except (ValueError, RecursionError) as error:
         raise BadBody(f"Could not parse request body into json: {error}") from None
+    return parsed
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        key = next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index]))
+        raise ValueError(f"the key {json.dumps(key)[:100]} is repeated")
+    return found
+
+
+def _check_unicode(parsed: Any, body: bytes) -> None:
+    """Refuse half a surrogate pair, which only an escape can bring into JSON in UTF-8."""
+    if b"\\u" in body and (half := HALF_A_PAIR.search(json.dumps(parsed, ensure_ascii=False))):
+        raise ValueError(f"\\u{ord(half[0]):04x} is half a surrogate pair")
 
 
 def _no_constant(name: str) -> None:

@@ -9,16 +9,18 @@ from xml.sax.saxutils import escape
 from starlette.responses import Response
 
 from local import sigv4
+from local.aws.s3_requests import RefusedRequest
 from local.sigv4 import Scope, SignatureError, header
 
 
 @dataclass(frozen=True)
 class Codes:
-    """One refusal's error code, as each family of services spells it."""
+    """One refusal's error code, as each family of services spells it, and S3's HTTP status where it is not 403."""
 
     s3: str
     query: str
     json: str
+    s3_status: int = 403
 
 
 CODES: dict[type[SignatureError], Codes] = {
@@ -29,6 +31,7 @@ CODES: dict[type[SignatureError], Codes] = {
         "AuthorizationHeaderMalformed", "IncompleteSignature", "IncompleteSignatureException"
     ),
     sigv4.UnknownKey: Codes("InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException"),
+    sigv4.UnknownToken: Codes("InvalidToken", "InvalidClientTokenId", "UnrecognizedClientException", 400),
     sigv4.WrongScope: Codes(
         "AuthorizationHeaderMalformed", "SignatureDoesNotMatch", "InvalidSignatureException"
     ),
@@ -37,6 +40,9 @@ CODES: dict[type[SignatureError], Codes] = {
     ),
     sigv4.SignatureMismatch: Codes(
         "SignatureDoesNotMatch", "SignatureDoesNotMatch", "InvalidSignatureException"
+    ),
+    sigv4.UnknownPayloadForm: Codes(
+        "InvalidArgument", "SignatureDoesNotMatch", "InvalidSignatureException", 400
     ),
     sigv4.PayloadMismatch: Codes(
         "XAmzContentSHA256Mismatch", "SignatureDoesNotMatch", "InvalidSignatureException"
@@ -48,10 +54,12 @@ class TooLarge(Exception):
     """The body is larger than the stand-in takes."""
 
 
-def refusal(scope: Scope, error: SignatureError | TooLarge) -> Response:
+def refusal(scope: Scope, error: SignatureError | TooLarge | RefusedRequest) -> Response:
     """The answer to a request that may not pass."""
+    if isinstance(error, RefusedRequest):
+        return _s3_error(error.status, error.code, str(error))
     if isinstance(error, TooLarge):
-        codes = Codes("EntityTooLarge", "RequestEntityTooLarge", "RequestEntityTooLargeException")
+        codes = Codes("EntityTooLarge", "RequestEntityTooLarge", "RequestEntityTooLargeException", 413)
         return _answer(scope, 413, codes, str(error))
     return _answer(scope, 403, CODES[type(error)], str(error))
 
@@ -62,14 +70,19 @@ def json_error(status: int, code: str, message: str) -> Response:
     return Response(body, status, {"x-amzn-errortype": code}, media_type="application/json")
 
 
-def _answer(scope: Scope, status: int, codes: Codes, message: str) -> Response:
+def _s3_error(status: int, code: str, message: str) -> Response:
     request_id = str(uuid.uuid4())
+    body = _xml("Error", {"Code": code, "Message": message, "RequestId": request_id})
+    content = '<?xml version="1.0" encoding="UTF-8"?>\n' + body
+    return Response(content, status, {"x-amz-request-id": request_id}, media_type="application/xml")
+
+
+def _answer(scope: Scope, status: int, codes: Codes, message: str) -> Response:
     match _family(scope):
         case "s3":
-            body = _xml("Error", {"Code": codes.s3, "Message": message, "RequestId": request_id})
-            content = '<?xml version="1.0" encoding="UTF-8"?>\n' + body
-            return Response(content, status, {"x-amz-request-id": request_id}, media_type="application/xml")
+            return _s3_error(codes.s3_status, codes.s3, message)
         case "query":
+            request_id = str(uuid.uuid4())
             body = _xml(
                 "ErrorResponse",
                 {

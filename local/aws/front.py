@@ -8,15 +8,19 @@ import hashlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from local.aws.chunked import ChunkSignatures
 from local.aws.errors import TooLarge, refusal
 from local.aws.kafka_connect import KafkaConnectRoutes
-from local.sigv4 import PayloadMismatch, SignatureError, Signed, Verifier, header
+from local.aws.s3_requests import RefusedRequest, check_request
+from local.sigv4 import PayloadMismatch, SignatureError, Signed, Verifier, WrongScope, header
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
+SERVICE = "aws.service"
+"""Key of the ASGI scope by which the app behind the front learns what service a request is signed for."""
 HEALTH_PATH = "/_ministack/health"
 # ministack holds a body in memory while it takes it, so there is an end to what one request may bring. Clients
 # cut larger objects into parts (boto3 from 8 MiB, s3a from 64 MiB).
@@ -28,11 +32,21 @@ DRAINED = 1024**2
 
 
 class Front:
-    """An ASGI app that lets signed requests through to `aws`, or to `kafka_connect` when they are signed for it."""
+    """An ASGI app that lets signed requests through to `aws`, or to `kafka_connect` when they are signed for it.
 
-    def __init__(self, verifier: Verifier, aws: App, kafka_connect: KafkaConnectRoutes) -> None:
+    :param service_of: the service that an X-Amz-Target header addresses in `aws`; None where it addresses none.
+    """
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        aws: App,
+        kafka_connect: KafkaConnectRoutes,
+        service_of: Callable[[str], str | None],
+    ) -> None:
         self._verifier = verifier
         self._aws = aws
+        self._service_of = service_of
         self._kafka_connect = kafka_connect
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -53,15 +67,24 @@ class Front:
         try:
             body.expect(scope)
             signed = await self._verified(scope, body)
+            self._check_service(scope, signed)
+            if signed.service == "s3":
+                check_request(scope, signed)
             if signed.service == "kafkaconnect":
                 await (await self._kafka_connect.answer(scope))(scope, body.receive, answer.send)
             else:
-                await self._aws(scope, body.receive, answer.send)
-        except (SignatureError, TooLarge) as error:
+                await self._aws({**scope, SERVICE: signed.service}, body.receive, answer.send)
+        except (SignatureError, TooLarge, RefusedRequest) as error:
             if answer.started:
                 raise
             await body.drain(scope)
             await refusal(scope, error)(scope, body.receive, send)
+
+    def _check_service(self, scope: MutableMapping[str, Any], signed: Signed) -> None:
+        """A signature for S3 may leave the body out; it must not open a service whose calls lie in the body."""
+        target = header(scope, "x-amz-target")
+        if target is not None and (service := self._service_of(target)) != signed.service:
+            raise WrongScope(f"Credential should be scoped to correct service: '{service or 'unknown'}'.")
 
     async def _verified(self, scope: MutableMapping[str, Any], body: "Body") -> Signed:
         if header(scope, "x-amz-content-sha256") is None and header(scope, "authorization") is not None:
@@ -69,6 +92,8 @@ class Front:
         signed = self._verifier.verify(scope)
         if signed.covers_body:
             body.check(signed.payload_hash)
+        elif signed.signs_chunks:
+            body.check_chunks(ChunkSignatures(signed))
         return signed
 
 
@@ -91,6 +116,7 @@ class Body:
         self._receive = receive
         self._held: bytes | None = None
         self._expected: str | None = None
+        self._chunks: ChunkSignatures | None = None
         self._digest = hashlib.sha256()
         self._size = 0
         self._ended = False
@@ -104,6 +130,10 @@ class Body:
     def check(self, payload_hash: str) -> None:
         """Compare the body with this SHA-256 at its end."""
         self._expected = payload_hash
+
+    def check_chunks(self, chunks: ChunkSignatures) -> None:
+        """Compare each chunk of the body with its signature."""
+        self._chunks = chunks
 
     async def hold(self) -> bytes:
         """Read the whole body now; `receive` gives it again."""
@@ -127,6 +157,10 @@ class Body:
             self._digest.update(message.get("body", b""))
             if self._ended and self._digest.hexdigest() != self._expected:
                 raise PayloadMismatch
+        if self._chunks is not None and message["type"] == "http.request":
+            self._chunks.update(message.get("body", b""))
+            if self._ended:
+                self._chunks.finish()
         return message
 
     async def drain(self, scope: MutableMapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ name and configuration.
 import base64
 import hashlib
 import json
+import logging
 import re
 import uuid
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from starlette.responses import JSONResponse, Response
 
 from local.aws.errors import json_error
 from local.sigv4 import Scope
+
+LOG = logging.getLogger("local.aws")
 
 ACCOUNT = "000000000000"
 LARGEST_PAGE = 100
@@ -72,11 +75,17 @@ class KafkaConnectRoutes:
             return JSONResponse(await self._route(scope))
         except ConnectError as error:
             return json_error(error.status, error.code, str(error))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            LOG.warning("%s: Kafka Connect's answer: %r", scope["raw_path"].decode("latin-1"), error)
+            return json_error(
+                500, "InternalServerErrorException", "Kafka Connect's answer is not one of its REST API."
+            )
 
     async def _route(self, scope: Scope) -> dict[str, Any]:
         path = scope["raw_path"].decode("latin-1").rstrip("/")
         if scope["method"] == "GET" and path == "/v1/connectors":
-            query = {key: values[-1] for key, values in parse_qs(scope["query_string"].decode()).items()}
+            sent = parse_qs(scope["query_string"].decode("utf-8", "replace"))
+            query = {key: values[-1] for key, values in sent.items()}
             return self._page(await self._connectors(), query)
         if scope["method"] == "GET" and path.startswith("/v1/connectors/"):
             return self._described(await self._connectors(), unquote(path.removeprefix("/v1/connectors/")))
@@ -105,7 +114,7 @@ class KafkaConnectRoutes:
 
     def _page(self, connectors: Mapping[str, dict[str, Any]], query: Mapping[str, str]) -> dict[str, Any]:
         size = query.get("maxResults", str(LARGEST_PAGE))
-        if not size.isdecimal() or not 1 <= int(size) <= LARGEST_PAGE:
+        if not re.fullmatch("[0-9]{1,3}", size) or not 1 <= int(size) <= LARGEST_PAGE:
             raise ConnectError(400, "BadRequestException", f"maxResults must be 1 to {LARGEST_PAGE}.")
         prefix, after = query.get("connectorNamePrefix", ""), _last_name(query.get("nextToken"))
         names = [name for name in connectors if name.startswith(prefix) and (after is None or name > after)]

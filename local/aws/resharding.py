@@ -7,6 +7,7 @@ is changed. ``install`` puts these functions in the place of ministack's.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
@@ -20,6 +21,7 @@ Answer = tuple[int, dict[str, str], Any]
 CLOSED = "ending_sequence_number"
 """Key of ministack's shards that only closed ones have."""
 _HASHES = 2**128
+_HASH_KEY = re.compile(r"[0-9]{1,39}")
 
 _stream_summary: Callable[[Mapping[str, Any]], Answer] = kinesis._describe_stream_summary
 _shard_out: Callable[[str, Shard], dict[str, Any]] = kinesis._shard_out
@@ -90,7 +92,8 @@ def _split_shard(data: Mapping[str, Any]) -> Answer:
     if shard is None:
         return _unknown(f"Shard {data.get('ShardToSplit')} not found")
     start, end = _range(shard)
-    at = int(data.get("NewStartingHashKey") or 0)
+    given = data.get("NewStartingHashKey")
+    at = int(given) if isinstance(given, str) and _HASH_KEY.fullmatch(given) else 0
     if not start < at <= end:
         return _invalid("NewStartingHashKey must be within the shard range")
     _split(stream, str(data["ShardToSplit"]), at)
@@ -118,7 +121,9 @@ def _update_shard_count(data: Mapping[str, Any]) -> Answer:
     name, stream = kinesis._resolve_stream(data)
     if not stream:
         return _unknown(f"Stream {name} not found")
-    target, current = int(data.get("TargetShardCount") or 0), len(open_shards(stream))
+    target, current = data.get("TargetShardCount"), len(open_shards(stream))
+    if not isinstance(target, int) or isinstance(target, bool):
+        return _invalid("TargetShardCount must be a whole number")
     if not 1 <= target <= 2 * current or 2 * target < current:
         return _out_of_reach(
             f"UpdateShardCount takes a stream of {current} open shards to at most {2 * current} and at least "

@@ -65,8 +65,8 @@ def run(config_path: str) -> None:
 def _prepare_ministack(settings: Settings) -> None:
     """Set what ministack reads from the environment when it is imported.
 
-    Objects and their metadata are plain files, written as they come (they outlive a kill). The rest of the state,
-    streams and secrets included, is written when the process ends in order, and read at the next start.
+    Objects and their metadata are plain files. The rest of the state lies in the state folder: streams.py and
+    durable.py write it as it changes, and it is read at the next start.
     """
     data = Path(settings.data_dir)
     for folder in (data, data / "s3", data / "state"):
@@ -95,25 +95,39 @@ async def _serve(settings: Settings, descriptor: int) -> None:
     # Imported here, because both read the environment that _prepare_ministack sets.
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
-    from ministack.app import app as ministack
     from ministack.core import hypercorn_compat
 
-    from local.aws import resharding
+    from local.aws import resharding, streams
+    from local.aws.durable import Durable
 
     resharding.install()
+    state = Path(settings.data_dir) / "state"
+    store = streams.install(state / "streams.db")
     hypercorn_compat.install()
     front = Front(
         Verifier(settings.access_key_id, settings.secret_access_key, settings.region),
-        ministack,
+        Durable(state, store.save_all),
         KafkaConnectRoutes(settings.kafkaconnect, settings.region),
+        service_of,
     )
     config = Config()
     config.bind = [f"fd://{descriptor}"]
     config.keep_alive_timeout = 75
     config.loglevel = "WARNING"
     config.shutdown_timeout = 60
+    LOG.info("found %d streams with %d records", *store.counts())
     LOG.info("serving AWS on http://%s:%d", settings.host, _port(descriptor))
     await serve(front, config, shutdown_trigger=_stop_signal)  # type: ignore[arg-type]
+
+
+def service_of(target: str) -> str | None:
+    """The service that ministack takes an X-Amz-Target header to address."""
+    from ministack.core.router import SERVICE_PATTERNS
+
+    for service, patterns in SERVICE_PATTERNS.items():
+        if target.startswith(tuple(patterns.get("target_prefixes", ()))):
+            return str(service)
+    return None
 
 
 def _port(descriptor: int) -> int:

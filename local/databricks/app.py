@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import json
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from local.databricks import page
+from local.databricks import fields, page
 from local.databricks.clusters import Clusters
 from local.databricks.errors import ApiError
 from local.databricks.jobs import USER, Jobs, Runs
@@ -29,7 +28,7 @@ from local.databricks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-Values = Mapping[str, Any]
+Values = fields.Values
 Answer = dict[str, Any]
 Handler = Callable[[Values], Answer]
 
@@ -67,7 +66,7 @@ def application(
     async def run_page(request: Request) -> Response:
         if not _has_basic(request, token):
             return _ask_basic()
-        run = runs.get(request.path_params["run_id"])
+        run = runs.get(fields.number(request.path_params, "run_id"))
         tasks = [(task, runs.output(task["run_id"]), runs.printed(task["run_id"])) for task in run["tasks"]]
         return HTMLResponse(page.render(run, tasks), headers=_PAGE_HEADERS)
 
@@ -81,7 +80,7 @@ def application(
         routes=[
             Route("/api/{version}/{path:path}", call, methods=methods),
             Route("/", runs_page),
-            Route("/jobs/{job_id:int}/runs/{run_id:int}", run_page),
+            Route("/jobs/{job_id}/runs/{run_id}", run_page),
             Route("/{path:path}", unknown, methods=methods),
         ],
         exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _internal_error},
@@ -93,27 +92,29 @@ def application(
 
 def _jobs(jobs: Jobs) -> dict[tuple[str, str], Handler]:
     def listed(values: Values) -> Answer:
-        found = jobs.list(values.get("name"))
-        if not _flag(values, "expand_tasks"):
+        found = jobs.list(fields.optional_string(values, "name"))
+        if not fields.flag(values, "expand_tasks"):
             found = [job | {"settings": _without(job["settings"], "tasks", "job_clusters")} for job in found]
         return _paged(values, "jobs", found)
 
     def reset(values: Values) -> Answer:
-        jobs.reset(_number(values, "job_id"), _object(values, "new_settings"))
+        jobs.reset(fields.number(values, "job_id"), fields.mapping(values, "new_settings"))
         return {}
 
     def update(values: Values) -> Answer:
         removed = values.get("fields_to_remove") or []
-        jobs.update(_number(values, "job_id"), values.get("new_settings") or {}, removed)
+        fields.list_of(fields.text)(removed, "fields_to_remove")
+        changed = fields.mapping(values, "new_settings") if values.get("new_settings") is not None else {}
+        jobs.update(fields.number(values, "job_id"), changed, removed)
         return {}
 
     def delete(values: Values) -> Answer:
-        jobs.delete(_number(values, "job_id"))
+        jobs.delete(fields.number(values, "job_id"))
         return {}
 
     return {
         ("POST", "jobs/create"): lambda values: {"job_id": jobs.create(values)},
-        ("GET", "jobs/get"): lambda values: jobs.get(_number(values, "job_id")),
+        ("GET", "jobs/get"): lambda values: jobs.get(fields.number(values, "job_id")),
         ("GET", "jobs/list"): listed,
         ("POST", "jobs/reset"): reset,
         ("POST", "jobs/update"): update,
@@ -123,41 +124,41 @@ def _jobs(jobs: Jobs) -> dict[tuple[str, str], Handler]:
 
 def _runs(runs: Runs) -> dict[tuple[str, str], Handler]:
     def run_now(values: Values) -> Answer:
-        run_id = runs.run_now(_number(values, "job_id"), values)
+        run_id = runs.run_now(fields.number(values, "job_id"), values)
         return {"run_id": run_id, "number_in_job": runs.get(run_id)["number_in_job"]}
 
     def listed(values: Values) -> Answer:
-        active, completed = _flag(values, "active_only"), _flag(values, "completed_only")
+        active, completed = fields.flag(values, "active_only"), fields.flag(values, "completed_only")
         if active and completed:
             raise ApiError("INVALID_PARAMETER_VALUE", "active_only and completed_only exclude each other.")
-        job_id = _number(values, "job_id") if values.get("job_id") else None
+        job_id = fields.number(values, "job_id") if values.get("job_id") else None
         found = runs.list(job_id=job_id, active=True if active else False if completed else None)
-        if not _flag(values, "expand_tasks"):
+        if not fields.flag(values, "expand_tasks"):
             found = [_without(run, "tasks", "repair_history") for run in found]
         return _paged(values, "runs", found)
 
     def cancel(values: Values) -> Answer:
-        runs.cancel(_number(values, "run_id"))
+        runs.cancel(fields.number(values, "run_id"))
         return {}
 
     def cancel_all(values: Values) -> Answer:
-        if not values.get("job_id") and not _flag(values, "all_queued_runs"):
+        if not values.get("job_id") and not fields.flag(values, "all_queued_runs"):
             raise ApiError("INVALID_PARAMETER_VALUE", "Missing required field: job_id")
-        runs.cancel_all(_number(values, "job_id") if values.get("job_id") else None)
+        runs.cancel_all(fields.number(values, "job_id") if values.get("job_id") else None)
         return {}
 
     def delete(values: Values) -> Answer:
-        runs.delete(_number(values, "run_id"))
+        runs.delete(fields.number(values, "run_id"))
         return {}
 
     return {
         ("POST", "jobs/run-now"): run_now,
         ("POST", "jobs/runs/submit"): lambda values: {"run_id": runs.submit(values)},
         ("POST", "jobs/runs/repair"): lambda values: {
-            "repair_id": runs.repair(_number(values, "run_id"), values)
+            "repair_id": runs.repair(fields.number(values, "run_id"), values)
         },
-        ("GET", "jobs/runs/get"): lambda values: runs.get(_number(values, "run_id")),
-        ("GET", "jobs/runs/get-output"): lambda values: runs.output(_number(values, "run_id")),
+        ("GET", "jobs/runs/get"): lambda values: runs.get(fields.number(values, "run_id")),
+        ("GET", "jobs/runs/get-output"): lambda values: runs.output(fields.number(values, "run_id")),
         ("GET", "jobs/runs/list"): listed,
         ("POST", "jobs/runs/cancel"): cancel,
         ("POST", "jobs/runs/cancel-all"): cancel_all,
@@ -167,22 +168,24 @@ def _runs(runs: Runs) -> dict[tuple[str, str], Handler]:
 
 def _workspace(workspace: Workspace) -> dict[tuple[str, str], Handler]:
     def mkdirs(values: Values) -> Answer:
-        workspace.mkdirs(_string(values, "path"))
+        workspace.mkdirs(fields.string(values, "path"))
         return {}
 
     def write(values: Values) -> Answer:
-        content = values.get("content", b"")
+        content = values.get("content")
+        if content is None:
+            raise ApiError("INVALID_PARAMETER_VALUE", "Missing required field: content")
         workspace.write(
-            _string(values, "path"),
+            fields.string(values, "path"),
             content if isinstance(content, bytes) else _decoded(content, "content"),
-            format_=values.get("format") or "SOURCE",
-            language=values.get("language"),
-            overwrite=_flag(values, "overwrite"),
+            format_=fields.optional_string(values, "format") or "SOURCE",
+            language=fields.optional_string(values, "language"),
+            overwrite=fields.flag(values, "overwrite"),
         )
         return {}
 
     def export(values: Values) -> Answer:
-        entry = workspace.get(_string(values, "path"))
+        entry = workspace.get(fields.string(values, "path"))
         if entry.file.is_dir():
             raise ApiError(
                 "INVALID_PARAMETER_VALUE", f"{entry.path} is a folder; only notebooks and files are exported."
@@ -191,11 +194,11 @@ def _workspace(workspace: Workspace) -> dict[tuple[str, str], Handler]:
         return {"content": base64.b64encode(entry.file.read_bytes()).decode(), "file_type": kind}
 
     def delete(values: Values) -> Answer:
-        workspace.delete(_string(values, "path"), recursive=_flag(values, "recursive"))
+        workspace.delete(fields.string(values, "path"), recursive=fields.flag(values, "recursive"))
         return {}
 
     def listed(values: Values) -> Answer:
-        objects = [entry.as_dict() for entry in workspace.list(_string(values, "path"))]
+        objects = [entry.as_dict() for entry in workspace.list(fields.string(values, "path"))]
         return {"objects": objects} if objects else {}
 
     return {
@@ -204,17 +207,19 @@ def _workspace(workspace: Workspace) -> dict[tuple[str, str], Handler]:
         ("GET", "workspace/export"): export,
         ("POST", "workspace/delete"): delete,
         ("GET", "workspace/list"): listed,
-        ("GET", "workspace/get-status"): lambda values: workspace.get(_string(values, "path")).as_dict(),
+        ("GET", "workspace/get-status"): lambda values: workspace.get(
+            fields.string(values, "path")
+        ).as_dict(),
     }
 
 
 def _secrets(secrets: SecretScopes) -> dict[tuple[str, str], Handler]:
     def create_scope(values: Values) -> Answer:
-        secrets.create_scope(_string(values, "scope"))
+        secrets.create_scope(fields.string(values, "scope"))
         return {}
 
     def delete_scope(values: Values) -> Answer:
-        secrets.delete_scope(_string(values, "scope"))
+        secrets.delete_scope(fields.string(values, "scope"))
         return {}
 
     def put(values: Values) -> Answer:
@@ -223,24 +228,25 @@ def _secrets(secrets: SecretScopes) -> dict[tuple[str, str], Handler]:
             raise ApiError(
                 "INVALID_PARAMETER_VALUE", "Exactly one of string_value and bytes_value must be given."
             )
-        value = (
-            _decoded(values[given[0]], given[0])
-            if given == ["bytes_value"]
-            else str(values[given[0]]).encode()
-        )
-        secrets.put(_string(values, "scope"), _string(values, "key"), value)
+        sent = values[given[0]]
+        fields.text(sent, given[0])
+        value = _decoded(sent, given[0]) if given == ["bytes_value"] else sent.encode()
+        secrets.put(fields.string(values, "scope"), fields.string(values, "key"), value)
         return {}
 
     def get(values: Values) -> Answer:
-        key = _string(values, "key")
-        return {"key": key, "value": base64.b64encode(secrets.get(_string(values, "scope"), key)).decode()}
+        key = fields.string(values, "key")
+        return {
+            "key": key,
+            "value": base64.b64encode(secrets.get(fields.string(values, "scope"), key)).decode(),
+        }
 
     def delete(values: Values) -> Answer:
-        secrets.delete(_string(values, "scope"), _string(values, "key"))
+        secrets.delete(fields.string(values, "scope"), fields.string(values, "key"))
         return {}
 
     def listed(values: Values) -> Answer:
-        keys = secrets.keys(_string(values, "scope"))
+        keys = secrets.keys(fields.string(values, "scope"))
         return {"secrets": [{"key": key, "last_updated_timestamp": updated} for key, updated in keys]}
 
     def scopes(values: Values) -> Answer:
@@ -260,7 +266,7 @@ def _secrets(secrets: SecretScopes) -> dict[tuple[str, str], Handler]:
 def _clusters(clusters: Clusters) -> dict[tuple[str, str], Handler]:
     def get(values: Values) -> Answer:
         cluster = clusters.describe()
-        asked = _string(values, "cluster_id")
+        asked = fields.string(values, "cluster_id")
         if asked != cluster["cluster_id"]:
             raise ApiError("INVALID_PARAMETER_VALUE", f"Cluster {asked} does not exist")
         return cluster
@@ -288,47 +294,12 @@ async def _values(request: Request) -> dict[str, Any]:
         return values
     body = await request.body()
     if body.strip():
-        try:
-            sent = json.loads(body)
-        except ValueError:
-            raise ApiError("MALFORMED_REQUEST", "Invalid JSON given in the body of the request.") from None
-        if not isinstance(sent, dict):
-            raise ApiError(
-                "MALFORMED_REQUEST", "Invalid JSON given in the body of the request - expected a map."
-            )
-        values |= sent
+        values |= fields.parse(body)
     return values
 
 
-def _string(values: Values, name: str) -> str:
-    value = values.get(name)
-    if not isinstance(value, str) or not value:
-        raise ApiError("INVALID_PARAMETER_VALUE", f"Missing required field: {name}")
-    return value
-
-
-def _number(values: Values, name: str) -> int:
-    value = values.get(name)
-    if value is None:
-        raise ApiError("INVALID_PARAMETER_VALUE", f"Missing required field: {name}")
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        raise ApiError("INVALID_PARAMETER_VALUE", f"{name} must be a number, not {value!r}") from None
-
-
-def _object(values: Values, name: str) -> dict[str, Any]:
-    value = values.get(name)
-    if not isinstance(value, dict):
-        raise ApiError("INVALID_PARAMETER_VALUE", f"Missing required field: {name}")
-    return value
-
-
-def _flag(values: Values, name: str) -> bool:
-    return str(values.get(name, "")).lower() == "true"
-
-
-def _decoded(text: str, name: str) -> bytes:
+def _decoded(text: Any, name: str) -> bytes:
+    fields.text(text, name)
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -341,10 +312,12 @@ def _without(document: Mapping[str, Any], *keys: str) -> Answer:
 
 def _paged(values: Values, name: str, found: list[Answer]) -> Answer:
     """One page; a page token is the number of items before it."""
-    limit = _number(values, "limit") if values.get("limit") else _PAGE_SIZE
+    limit = fields.number(values, "limit") if values.get("limit") else _PAGE_SIZE
     if not 1 <= limit <= 100:
         raise ApiError("INVALID_PARAMETER_VALUE", f"limit must be from 1 to 100, not {limit}")
-    start = _number(values, "page_token") if values.get("page_token") else 0
+    start = fields.number(values, "page_token") if values.get("page_token") else 0
+    if start < 0:
+        raise ApiError("INVALID_PARAMETER_VALUE", "page_token is not one that this API gave.")
     shown = found[start : start + limit]
     more = start + limit < len(found)
     answer: Answer = {name: shown} if shown else {}

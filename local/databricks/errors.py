@@ -9,15 +9,17 @@ _STATUS = {
     "ENDPOINT_NOT_FOUND": 404,
     "FEATURE_DISABLED": 404,
 }
+_LONGEST = 400
 
 
 class ApiError(Exception):
     """A request that cannot be served; ``code`` is Databricks' error code, 400 the status of most."""
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
+        # What was sent is repeated in messages, and may be of any length.
+        self.message = message if len(message) <= _LONGEST else f"{message[:_LONGEST]}…"
+        super().__init__(self.message)
         self.code = code
-        self.message = message
 
     @property
     def status(self) -> int:

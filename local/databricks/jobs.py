@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from local.databricks import states
+from local.databricks import fields, states
 from local.databricks.clusters import Clusters, DriverError, Request
 from local.databricks.errors import ApiError
 from local.databricks.states import State, state
 from local.databricks.store import Document, Store
-from local.databricks.workspace import Workspace
+from local.databricks.workspace import Workspace, normalise
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,8 @@ class Jobs:
         return [job for job in jobs if not name or job["settings"]["name"].lower() == name.lower()]
 
     def _checked(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        _check_settings(settings, "")
+        settings = _given(settings)
         checked = {"name": "Untitled", "max_concurrent_runs": 1, "format": "MULTI_TASK", **settings}
         checked["tasks"] = checked_tasks(settings, "main", self._cluster_id)
         for legacy in ("notebook_task", "existing_cluster_id", "new_cluster"):
@@ -119,6 +121,8 @@ class Runs:
 
     def submit(self, body: Mapping[str, Any]) -> int:
         """``runs/submit``: a run without a job."""
+        _check_settings(body, "")
+        body = _given(body)
         name = str(body.get("run_name") or "Untitled")
         return self._start(
             body,
@@ -130,6 +134,7 @@ class Runs:
 
     def run_now(self, job_id: int, body: Mapping[str, Any]) -> int:
         """``run-now``: a run of a job; SKIPPED when the job runs as often as it may."""
+        _check_start(body, "")
         settings = self._jobs.get(job_id)["settings"]
         running = sum(1 for run in self._active.values() if run["job_id"] == job_id)
         full = running >= int(settings.get("max_concurrent_runs", 1))
@@ -198,6 +203,7 @@ class Runs:
 
     def repair(self, run_id: int, body: Mapping[str, Any]) -> int:
         """``runs/repair``: runs failed or named tasks of a finished run again, in the same run."""
+        _check_start(body, "")
         run = self._find(run_id)
         if run_id in self._active:
             raise ApiError(
@@ -414,7 +420,7 @@ class Runs:
     async def _attempt(self, run: Document, task: Document) -> State:
         try:
             return await self._execute(run, task)
-        except DriverError as error:
+        except (DriverError, ApiError) as error:
             self._store.save_output(task["run_id"], {"error": str(error)})
             return state("INTERNAL_ERROR", "FAILED", str(error))
         except Exception:
@@ -523,6 +529,45 @@ class Runs:
         self._store.save_run(run, active=False)
 
 
+_NOTEBOOK = fields.record(
+    notebook_path=fields.text, base_parameters=fields.map_of(fields.scalar), source=fields.text
+)
+_SECONDS = fields.whole(0, fields.LONGEST_SECONDS)
+_TASK = {
+    "notebook_task": _NOTEBOOK,
+    "existing_cluster_id": fields.text,
+    "new_cluster": fields.map_of(fields.anything),
+    "timeout_seconds": _SECONDS,
+}
+_check_settings = fields.record(
+    **_TASK,
+    name=fields.text,
+    run_name=fields.text,
+    idempotency_token=fields.text,
+    max_concurrent_runs=fields.whole(0, 1000),
+    job_clusters=fields.list_of(fields.record("job_cluster_key", job_cluster_key=fields.text)),
+    parameters=fields.list_of(fields.record("name", name=fields.text, default=fields.scalar)),
+    tasks=fields.list_of(
+        fields.record(
+            **_TASK,
+            task_key=fields.text,
+            job_cluster_key=fields.text,
+            depends_on=fields.list_of(fields.record("task_key", task_key=fields.text)),
+            run_if=fields.one_of(*states.RUN_IF),
+            max_retries=fields.whole(-1, fields.LONGEST_SECONDS),
+            min_retry_interval_millis=_SECONDS,
+            retry_on_timeout=fields.boolean,
+        )
+    ),
+)
+_check_start = fields.record(
+    idempotency_token=fields.text,
+    notebook_params=fields.map_of(fields.scalar),
+    job_parameters=fields.map_of(fields.scalar),
+    rerun_tasks=fields.list_of(fields.text),
+)
+
+
 def now() -> int:
     """Milliseconds since the epoch."""
     return int(time.time() * 1000)
@@ -545,7 +590,7 @@ def checked_tasks(settings: Mapping[str, Any], key: str, cluster_id: str) -> lis
         )
         kept = {field: settings[field] for field in (*legacy, *_OTHER_TASKS) if field in settings}
         tasks = [{"task_key": key, **kept}]
-    if not isinstance(tasks, list) or not tasks:
+    if not tasks:
         raise ApiError("INVALID_PARAMETER_VALUE", "At least one task must be specified.")
     keys = [task.get("task_key") for task in tasks]
     if None in keys or len(set(keys)) != len(keys):
@@ -558,7 +603,12 @@ def checked_tasks(settings: Mapping[str, Any], key: str, cluster_id: str) -> lis
             {cluster["job_cluster_key"] for cluster in settings.get("job_clusters") or []},
         )
     _check_order({task["task_key"]: [n["task_key"] for n in task.get("depends_on") or []] for task in tasks})
-    return [dict(task) for task in tasks]
+    return [_given(task) for task in tasks]
+
+
+def _given(sent: Mapping[str, Any]) -> dict[str, Any]:
+    """An object without its nulls: the API takes a null for a field that is not there."""
+    return {name: value for name, value in sent.items() if value is not None}
 
 
 _OTHER_TASKS = (
@@ -578,10 +628,7 @@ def _check_task(task: Mapping[str, Any], keys: set[str], cluster_id: str, job_cl
         raise ApiError(
             "INVALID_PARAMETER_VALUE", f"Task {key}: only notebook_task with a notebook_path can be run here."
         )
-    if not str(notebook_task["notebook_path"]).startswith("/"):
-        raise ApiError(
-            "INVALID_PARAMETER_VALUE", f"Task {key}: notebook_path must be an absolute workspace path."
-        )
+    normalise(notebook_task["notebook_path"])
     if notebook_task.get("source") == "GIT":
         raise ApiError("INVALID_PARAMETER_VALUE", f"Task {key}: notebooks from Git cannot be run here.")
     asked = task.get("existing_cluster_id")

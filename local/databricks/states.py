@@ -7,6 +7,14 @@ from typing import Any
 
 State = dict[str, Any]
 
+RUN_IF = (
+    "ALL_SUCCESS",
+    "ALL_DONE",
+    "NONE_FAILED",
+    "AT_LEAST_ONE_SUCCESS",
+    "ALL_FAILED",
+    "AT_LEAST_ONE_FAILED",
+)
 ENDED = ("TERMINATED", "SKIPPED", "INTERNAL_ERROR")
 
 # result_state → (code, type) of the termination details

@@ -10,11 +10,19 @@ import hashlib
 import os
 import shutil
 import tempfile
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from local.databricks.errors import ApiError
 from local.databricks.notebook import Language, language_of
+
+_CACHE = "__pycache__"
+# Control and format characters, line and paragraph separators, halves of surrogate pairs.
+_UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
+# What a file system gives a name, less the suffix of a notebook.
+_LONGEST_NAME = 255 - len(".sql")
+_DEEPEST = 60
 
 
 @dataclass(frozen=True)
@@ -56,10 +64,10 @@ class Workspace:
         path = normalise(path)
         for language in Language:
             file = self._file(path + language.suffix)
-            if path != "/" and file.is_file() and _language(file) is language:
+            if path != "/" and file.is_file() and self._is_inside(file) and _language(file) is language:
                 return Entry(path, file, language)
         file = self._file(path)
-        if file.is_dir() or (file.is_file() and _language(file) is None):
+        if self._is_inside(file) and (file.is_dir() or (file.is_file() and _language(file) is None)):
             return Entry(path, file)
         return None
 
@@ -78,7 +86,7 @@ class Workspace:
         return [
             Entry(str(PurePosixPath(entry.path) / _name(file, language := _language(file))), file, language)
             for file in sorted(entry.file.iterdir())
-            if not file.name.startswith(".") and file.name != "__pycache__"
+            if not _is_hidden(file.name) and self._is_inside(file)
         ]
 
     def mkdirs(self, path: str) -> None:
@@ -88,6 +96,8 @@ class Workspace:
             entry = self.find(str(part))
             if entry and not entry.file.is_dir():
                 raise ApiError("RESOURCE_ALREADY_EXISTS", f"Path ({part}) is a notebook or a file.")
+            if entry is None:
+                self._check_free(self._file(str(part)), str(part))
         self._file(path).mkdir(parents=True, exist_ok=True)
 
     def write(
@@ -97,7 +107,8 @@ class Workspace:
         path = normalise(path)
         target, content = _imported(path, content, format_, language)
         parent = PurePosixPath(path).parent
-        if not self._file(str(parent)).is_dir():
+        folder = self.find(str(parent))
+        if folder is None or not folder.file.is_dir():
             raise ApiError("RESOURCE_DOES_NOT_EXIST", f"The parent folder ({parent}) does not exist.")
         existing = self.find(target.path)
         if existing and existing.file.is_dir():
@@ -105,6 +116,8 @@ class Workspace:
         if existing and not overwrite:
             raise ApiError("RESOURCE_ALREADY_EXISTS", f"Path ({target.path}) already exists.")
         file = self._file(target.path + (target.language.suffix if target.language else ""))
+        if existing is None or existing.file != file:
+            self._check_free(file, target.path)
         _replace(file, content)
         if existing and existing.file != file:
             existing.file.unlink()
@@ -119,12 +132,24 @@ class Workspace:
             entry.file.unlink()
         elif recursive:
             shutil.rmtree(entry.file)
-        elif self.list(entry.path):
+        elif any(file.name != _CACHE for file in entry.file.iterdir()):
             raise ApiError(
                 "DIRECTORY_NOT_EMPTY", f"Folder ({entry.path}) is not empty; set recursive to delete it."
             )
         else:
             shutil.rmtree(entry.file)
+
+    def _is_inside(self, file: Path) -> bool:
+        """Whether no symbolic link leads to a file: a link may lead out of the workspace, so none is followed."""
+        real = Path(os.path.realpath(self.root)) / file.relative_to(self.root)
+        return os.path.realpath(file) == str(real) and not file.is_symlink()
+
+    @staticmethod
+    def _check_free(file: Path, path: str) -> None:
+        """Refuse to write over what the workspace does not show."""
+        if os.path.lexists(file):
+            message = f"Path ({path}) is taken on disk by what is no object of the workspace: {file}"
+            raise ApiError("RESOURCE_ALREADY_EXISTS", message)
 
     def _file(self, path: str) -> Path:
         return self.root / path.lstrip("/")
@@ -139,10 +164,44 @@ class _Target:
 def normalise(path: str) -> str:
     """One spelling a path. Raises INVALID_PARAMETER_VALUE for a relative path or one that climbs out."""
     pure = PurePosixPath(path)
-    if not pure.is_absolute() or ".." in pure.parts or "\0" in path:
-        raise ApiError("INVALID_PARAMETER_VALUE", f"Path ({path}) must be absolute and without '..'.")
+    if not pure.is_absolute() or ".." in pure.parts:
+        raise ApiError(
+            "INVALID_PARAMETER_VALUE", f"Path ({_shortened(path)}) must be absolute and without '..'."
+        )
     parts = [part for part in pure.parts if not part.startswith("/")]
-    return "/" + "/".join(parts[1:] if parts[:1] == ["Workspace"] else parts)
+    if parts[:1] == ["Workspace"]:
+        del parts[0]
+    for part in parts:
+        _check_name(part)
+    if len(parts) > _DEEPEST:
+        raise ApiError(
+            "INVALID_PARAMETER_VALUE", f"Path ({_shortened(path)}) is deeper than {_DEEPEST} folders."
+        )
+    return "/" + "/".join(parts)
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name that the disk cannot hold, or that is not what it looks like."""
+    unseen = [character for character in name if unicodedata.category(character) in _UNSEEN]
+    if unseen:
+        problem = f"holds U+{ord(unseen[0]):04X}, which cannot be seen"
+    elif _is_hidden(name):
+        problem = "is hidden here: a name may not begin with a dot, nor be __pycache__"
+    elif len(name.encode()) > _LONGEST_NAME:
+        problem = f"is longer than {_LONGEST_NAME} bytes"
+    else:
+        return
+    raise ApiError("INVALID_PARAMETER_VALUE", f"The name {_shortened(name)} {problem}.")
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == _CACHE
+
+
+def _shortened(text: str) -> str:
+    """A text that is safe to show, at its length."""
+    shown = "".join(c if unicodedata.category(c) not in _UNSEEN else f"\\u{ord(c):04x}" for c in text[:100])
+    return shown if len(text) <= 100 else f"{shown}…"
 
 
 def _imported(path: str, content: bytes, format_: str, language: str | None) -> tuple[_Target, bytes]:

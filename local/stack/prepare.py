@@ -93,7 +93,8 @@ def deploy_templates(stack: Stack) -> None:
 def _kept_by_itself(part: str, stacks: Stacks, client: Any, settings: Settings) -> dict[str, str]:
     """Outputs of a part whose resources are there without their stack, which deploying would refuse or overwrite.
 
-    A killed stand-in keeps its buckets and forgets its stacks; the streams are then made by the DAG that needs them.
+    A stand-in that was killed while it deployed keeps its buckets and forgets the stack; streams without a stack are
+    made by the DAG that needs them.
     """
     if part == "storage" and stacks.status(part) is None:
         buckets = {each["Name"] for each in client("s3").list_buckets()["Buckets"]}

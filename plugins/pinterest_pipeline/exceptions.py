@@ -18,6 +18,8 @@ from collections.abc import Sequence
 
 from airflow.sdk.exceptions import AirflowFailException
 
+NAMED_NUMBERS = 3
+
 
 class PipelineError(Exception):
     """Anything the pipeline itself reports."""
@@ -34,7 +36,7 @@ class SettingError(PipelineError, ValueError):
 
 class RecordsFailed(PipelineError):
     """
-    Records that were refused for good.
+    Records that were refused for good; failures of one table, code and reason are one line of the message.
 
     :param failed: how many records failed.
     :param failures: the first of them, each with ``table``, ``number``, ``code`` and ``reason``.
@@ -45,10 +47,21 @@ class RecordsFailed(PipelineError):
         self.failed = failed
         self.retriable = retriable
         self.failures = list(failures)
-        lines = [f"{f['table']} {f['number']}: {f['code']} {f['reason']}" for f in self.failures]
-        if failed > len(lines):
-            lines.append(f"… and {failed - len(lines)} more")
+        numbers: dict[tuple[object, object, object], list[object]] = {}
+        for failure in self.failures:
+            kind = (failure["table"], failure["code"], failure["reason"])
+            numbers.setdefault(kind, []).append(failure["number"])
+        lines = [f"{kind[0]} {_some(found)}: {kind[1]} {kind[2]}" for kind, found in numbers.items()]
+        if failed > len(self.failures):
+            lines.append(f"… and {failed - len(self.failures)} more")
         super().__init__(f"{failed} record(s) were not accepted:\n" + "\n".join(lines))
+
+
+def _some(numbers: Sequence[object]) -> str:
+    """Name the first numbers and count the rest, so that one cause of many failures is one line."""
+    named = ", ".join(str(number) for number in numbers[:NAMED_NUMBERS])
+    rest = len(numbers) - NAMED_NUMBERS
+    return f"{named} and {rest} more" if rest > 0 else named
 
 
 class LedgerImbalance(PipelineError):

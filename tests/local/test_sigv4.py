@@ -10,10 +10,12 @@ import pytest
 from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local.sigv4 import (
+    ALGORITHM,
+    PAYLOAD_FORMS,
     IncompleteSignature,
     MissingToken,
     PayloadMismatch,
@@ -21,6 +23,8 @@ from local.sigv4 import (
     SignatureExpired,
     SignatureMismatch,
     UnknownKey,
+    UnknownPayloadForm,
+    UnknownToken,
     Verifier,
     WrongScope,
 )
@@ -74,6 +78,7 @@ def with_header(scope: Scope, name: str, change: Callable[[str], str]) -> Scope:
 
 
 @pytest.mark.parametrize("service", ["s3", "kinesis", "execute-api", "kafkaconnect"])
+@settings(deadline=None)
 @given(
     segments=st.lists(names, max_size=4),
     query=st.lists(st.tuples(names, texts), max_size=4),
@@ -89,6 +94,7 @@ def test_whatever_botocore_signs_is_let_in(
     assert verified.payload_hash == hashlib.sha256(body).hexdigest()
 
 
+@settings(deadline=None)
 @given(key=names, unescaped=st.sampled_from("=+,:@!'()*&$;"))
 def test_s3_takes_a_key_however_it_is_escaped_on_the_wire(key: str, unescaped: str) -> None:
     path = f"/bucket/a{quote(key, safe='')}{quote(unescaped, safe='')}"
@@ -232,3 +238,184 @@ def test_errors_never_repeat_the_secret_or_the_signature() -> None:
     authorization = next(value for name, value in scope["headers"] if name == b"authorization").decode()
     for secret in (KEY.secret_key, authorization.rpartition("=")[2]):
         assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "stated", ["abc", "", "STREAMING-FOO", "UNSIGNED", "E3B0" + "0" * 60, "e3b0" * 16 + "\n"]
+)
+def test_a_payload_hash_that_is_none_is_refused(stated: str) -> None:
+    with pytest.raises(
+        UnknownPayloadForm, match="must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, "
+    ):
+        VERIFIER.verify(stating(stated, S3SigV4Auth, "s3"), b"x")
+
+
+@pytest.mark.parametrize("stated", [*PAYLOAD_FORMS, "abc", "0" * 64, ""])
+@pytest.mark.parametrize("service", ["kinesis", "execute-api"])
+def test_only_s3_takes_anything_but_the_hash_of_the_body(stated: str, service: str) -> None:
+    with pytest.raises(PayloadMismatch):
+        VERIFIER.verify(stating(stated, SigV4Auth, service), b"x")
+
+
+def stating(payload_hash: str, kind: Any, service: str) -> Scope:
+    """A good signature over a request that says this in x-amz-content-sha256."""
+    request = AWSRequest("PUT", "http://127.0.0.1:4566/b/k", data=b"x")
+    request.headers["X-Amz-Content-SHA256"] = payload_hash
+    signer = kind(KEY, service, REGION)
+    signer.payload = lambda _: payload_hash
+    signer.add_auth(request)
+    return scope_of(request)
+
+
+def test_a_session_token_is_refused_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Credentials(KEY.access_key, KEY.secret_key, "made-up")
+    with pytest.raises(UnknownToken, match="security token included in the request is invalid"):
+        VERIFIER.verify(signed("execute-api", credentials=session), b"")
+    with pytest.raises(UnknownToken):
+        VERIFIER.verify(signed("s3", credentials=session), b"")
+    request = AWSRequest("GET", "http://127.0.0.1:4566/bucket/key")
+    S3SigV4QueryAuth(session, "s3", REGION, expires=60).add_auth(request)
+    with pytest.raises(UnknownToken):
+        VERIFIER.verify(scope_of(request))
+    lower = signed("s3", query="x-amz-security-token=made-up")
+    with pytest.raises(UnknownToken):
+        VERIFIER.verify(lower, b"")
+
+
+@pytest.mark.parametrize(
+    "expires", ["0", "604801", "99999999999", "-1", "1.0", "٦٠", "60 ", "", "1e3", "0x3c"]
+)
+def test_a_presigned_url_holds_for_a_week_at_most(expires: str) -> None:
+    request = AWSRequest("GET", "http://127.0.0.1:4566/bucket/key")
+    S3SigV4QueryAuth(KEY, "s3", REGION, expires=expires).add_auth(request)
+    with pytest.raises(IncompleteSignature, match="X-Amz-Expires"):
+        VERIFIER.verify(scope_of(request))
+
+
+def test_a_presigned_url_may_hold_for_a_week() -> None:
+    request = AWSRequest("GET", "http://127.0.0.1:4566/bucket/key")
+    S3SigV4QueryAuth(KEY, "s3", REGION, expires=604800).add_auth(request)
+    assert VERIFIER.verify(scope_of(request)).payload_hash == "UNSIGNED-PAYLOAD"
+
+
+def test_a_request_is_signed_once() -> None:
+    scope = signed("s3")
+    authorization = next(pair for pair in scope["headers"] if pair[0] == b"authorization")
+    with pytest.raises(IncompleteSignature, match="Only one auth mechanism"):
+        VERIFIER.verify({**scope, "headers": [*scope["headers"], authorization]}, b"")
+    request = AWSRequest("GET", "http://127.0.0.1:4566/bucket/key")
+    S3SigV4QueryAuth(KEY, "s3", REGION, expires=60).add_auth(request)
+    presigned = scope_of(request)
+    with pytest.raises(IncompleteSignature, match="Only one auth mechanism"):
+        VERIFIER.verify({**presigned, "headers": [*presigned["headers"], authorization]}, b"")
+    with pytest.raises(IncompleteSignature, match="must stand in it once"):
+        VERIFIER.verify({**presigned, "query_string": presigned["query_string"] + b"&X-Amz-Signature=0"})
+    twice = with_header(scope, "authorization", lambda value: f"{value}, Signature=0")
+    with pytest.raises(IncompleteSignature, match="must stand in it once"):
+        VERIFIER.verify(twice, b"")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("AWS4-HMAC-SHA256 ", "AWS4-HMAC-SHA1 "),
+        ("AWS4-HMAC-SHA256 ", "AWS4-ECDSA-P256-SHA256 "),
+        ("AWS4-HMAC-SHA256 ", "aws4-hmac-sha256 "),
+        ("/aws4_request", "/aws5_request"),
+        ("SignedHeaders=host;", "SignedHeaders="),
+        (";x-amz-date", ""),
+    ],
+)
+def test_an_authorization_that_leaves_something_unchecked_is_refused(old: str, new: str) -> None:
+    scope = with_header(signed(), "authorization", lambda value: value.replace(old, new))
+    with pytest.raises(IncompleteSignature):
+        VERIFIER.verify(scope, b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("host", "evil"), ("x-amz-content-sha256", "UNSIGNED-PAYLOAD"), ("x-amz-date", "20130524T000000Z")],
+)
+def test_a_header_that_decides_something_stands_in_a_request_once(name: str, value: str) -> None:
+    scope = signed("s3")
+    scope["headers"].append((name.encode(), value.encode()))
+    with pytest.raises(IncompleteSignature, match=f"must stand in the request once: {name}"):
+        VERIFIER.verify(scope, b"")
+
+
+def test_a_signature_covers_the_host_even_of_a_request_without_one() -> None:
+    scope = with_header(signed(), "authorization", lambda value: value.replace("host;", ""))
+    scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"host"]
+    with pytest.raises(IncompleteSignature, match="'Host' must be a 'SignedHeader'"):
+        VERIFIER.verify(scope, b"")
+
+
+@pytest.mark.parametrize(
+    "date", ["2026112T101010Z", "20261129T10101Z", "20261329T101010Z", "20261129T101010z", ""]
+)
+def test_a_date_that_is_none_is_refused(date: str) -> None:
+    with pytest.raises(IncompleteSignature, match="X-Amz-Date"):
+        VERIFIER.verify(with_header(signed(), "x-amz-date", lambda _: date), b"")
+
+
+odd = st.text(max_size=30) | st.sampled_from([
+    "",
+    "AWS4-HMAC-SHA256",
+    "UNSIGNED-PAYLOAD",
+    "a/b/c/d/aws4_request",
+    "host",
+    "٣",
+])
+paths = st.binary(max_size=20).map(lambda raw: b"/" + raw) | st.sampled_from([
+    b"*",
+    b"",
+    b"//[",
+    b"http://x:y/",
+    b"/%",
+])
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    credential=odd,
+    signed_headers=odd,
+    signature=odd,
+    date=odd,
+    stated=odd | st.none(),
+    path=paths,
+    query=st.binary(max_size=40),
+)
+def test_whatever_is_sent_is_refused_in_words(
+    credential: str,
+    signed_headers: str,
+    signature: str,
+    date: str,
+    stated: str | None,
+    path: bytes,
+    query: bytes,
+) -> None:
+    day = date[:8]
+    for claimed in (credential, f"{KEY.access_key}/{day}/{REGION}/s3/aws4_request"):
+        parts = f"Credential={claimed}, SignedHeaders={signed_headers}, Signature={signature}"
+        headers = [
+            (b"host", b"h"),
+            (b"authorization", f"{ALGORITHM} {parts}".encode()),
+            (b"x-amz-date", date.encode()),
+        ]
+        headers += [] if stated is None else [(b"x-amz-content-sha256", stated.encode())]
+        scope = {"method": "GET", "raw_path": path, "query_string": query, "headers": headers}
+        with pytest.raises(SignatureError):
+            VERIFIER.verify(scope, b"")
+
+
+@settings(deadline=None, max_examples=300)
+@given(path=paths, query=st.binary(max_size=40), date=odd)
+def test_a_signature_over_anything_is_compared_without_a_fault(path: bytes, query: bytes, date: str) -> None:
+    scope = signed("s3")
+    now = next(value for name, value in scope["headers"] if name == b"x-amz-date")
+    for stamp in (now, date.encode()):
+        headers = [(name, stamp if name == b"x-amz-date" else value) for name, value in scope["headers"]]
+        changed = {**scope, "raw_path": path, "query_string": query, "headers": headers}
+        if (path, stamp) != (b"/", now) or query:
+            with pytest.raises(SignatureError):
+                VERIFIER.verify(changed, b"")

@@ -76,6 +76,14 @@ def test_a_wrong_signature_is_refused_in_awss_words(api: Any, key: Credentials) 
     assert "dXNlcjpwYXNzd29yZA" not in basic.text
 
 
+def test_a_made_up_session_token_is_refused(api: Any, key: Credentials) -> None:
+    session = Credentials(key.access_key, key.secret_key, "made-up")
+    reply = api.call("GET", "/streams", credentials=session)
+    assert reply.status_code == 403
+    assert reply.json()["message"].startswith("The security token included in the request is invalid")
+    assert reply.headers["x-amzn-ErrorType"] == "UnrecognizedClientException"
+
+
 def test_health_needs_no_signature(api: Any) -> None:
     assert requests.get(api.url.replace("/test", "/ping"), timeout=10).text == "healthy"
 

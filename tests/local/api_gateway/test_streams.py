@@ -231,3 +231,31 @@ def test_a_kinesis_that_answers_garbage_or_not_at_all(
     assert (reply.status_code, reply.json()) == (500, {"message": "Internal server error"})
     dead = start_gateway("http://127.0.0.1:9").call("PUT", "/streams/a/record", body)
     assert (dead.status_code, dead.json()) == (500, {"message": "Internal server error"})
+
+
+HALF = "\\ud83d"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("record", '{"Data": {"index": 1, "index": 2}, "PartitionKey": "1"}'),
+        ("record", '{"Data": {"index": 1}, "Data": {"index": 2}, "PartitionKey": "1"}'),
+        ("record", f'{{"Data": {{"title": "{HALF}"}}, "PartitionKey": "1"}}'),
+        ("record", f'{{"Data": {{}}, "PartitionKey": "{HALF}"}}'),
+        ("records", f'{{"records": [{{"data": "{HALF}", "partition-key": "1"}}]}}'),
+        ("records", f'{{"records": [{{"data": "", "partition-key": "{HALF}"}}]}}'),
+        ("records", '{"records": [], "records": [{"data": "x", "partition-key": "1"}]}'),
+        ("records", '{"records": [{"data": "x", "data": "y", "partition-key": "1"}]}'),
+    ],
+)
+def test_a_record_that_would_be_changed_in_silence_is_refused(
+    path: str, body: str, api: Any, kinesis: Any, stream: str
+) -> None:
+    reply = api.call("PUT", f"/streams/{stream}/{path}", body.encode())
+    assert reply.status_code == 400
+    assert reply.json()["message"].startswith("Could not parse request body into json: ")
+    iterator = kinesis.get_shard_iterator(
+        StreamName=stream, ShardId="shardId-000000000000", ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
+    assert kinesis.get_records(ShardIterator=iterator)["Records"] == []

@@ -81,5 +81,34 @@ def test_what_a_template_cannot_do_is_its_own_fault(template: str) -> None:
         rendered(template)
 
 
-def test_half_a_surrogate_pair_is_replaced_as_java_does() -> None:
-    assert rendered("$util.base64Encode($input.path('$'))", b'"\\ud83d"') == "Pw=="
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b'{"Data": {"index": 2, "index": 3}}', 'the key "index" is repeated'),
+        (b'{"Data": 1, "Data": 1}', 'the key "Data" is repeated'),
+        (b'{"a": [{"b": {"c": 1, "d": 2, "c": 3}}]}', 'the key "c" is repeated'),
+        (b'{"\\u0061": 1, "a": 2}', 'the key "a" is repeated'),
+        (b'{"": 1, "": 2}', 'the key "" is repeated'),
+        (b'{"a": "\\ud83d"}', "\\ud83d is half a surrogate pair"),
+        (b'{"a": "\\ude00\\ud83d"}', "\\ude00 is half a surrogate pair"),
+        (b'{"a": ["x", {"\\uDBFF": 1}]}', "\\udbff is half a surrogate pair"),
+        (b'"\\udc00"', "\\udc00 is half a surrogate pair"),
+        (b'{"a": "\xed\xa0\xbd"}', "'utf-8' codec can't decode byte 0xed"),
+    ],
+)
+def test_what_json_parsers_would_change_in_silence_is_refused(body: bytes, problem: str) -> None:
+    with pytest.raises(BadBody, match=r"^Could not parse request body into json: ") as refused:
+        rendered("$input.json('$')", body)
+    assert problem in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"a": "\\ud83d\\ude00"}', '{"a":"\U0001f600"}'),
+        (b'{"a": "\\\\ud83d"}', '{"a":"\\\\ud83d"}'),
+        (b'{"a": {"a": {"a": 1}}, "A": 2}', '{"a":{"a":{"a":1}},"A":2}'),
+    ],
+)
+def test_what_only_looks_like_it_passes(body: bytes, expected: str) -> None:
+    assert rendered("$input.json('$')", body) == expected

@@ -216,6 +216,72 @@ def test_a_tampered_body_is_refused_and_does_nothing(aws: Any, key: Credentials)
     assert not {"good", "evil"} & {*client(aws.url, key, "kinesis").list_streams()["StreamNames"]}
 
 
+def test_a_made_up_session_token_is_refused_in_the_services_own_words(aws: Any, key: Credentials) -> None:
+    for service, call, _, unknown in CALLS:
+        made_up = client(aws.url, key, service, aws_session_token="made-up", config=ONCE)
+        expected = (400, "InvalidToken") if service == "s3" else (403, unknown)
+        assert refusal(getattr(made_up, call))[:2] == expected, service
+    s3 = client(
+        aws.url, key, "s3", aws_session_token="made-up", config=Config(signature_version="s3v4", retries=None)
+    )
+    url = s3.generate_presigned_url("list_objects_v2", Params={"Bucket": "bucket"})
+    reply = requests.get(url, timeout=10)
+    assert (reply.status_code, "<Code>InvalidToken</Code>" in reply.text) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("service", "target"),
+    [
+        ("s3", "Kinesis_20131202.CreateStream"),
+        ("kinesis", "secretsmanager.CreateSecret"),
+        ("secretsmanager", "Kinesis_20131202.CreateStream"),
+        ("kinesis", "Unknown_20131202.CreateStream"),
+        ("kafkaconnect", "Kinesis_20131202.CreateStream"),
+    ],
+)
+def test_a_signature_opens_the_service_it_is_for(
+    service: str, target: str, aws: Any, key: Credentials
+) -> None:
+    body = json.dumps({
+        "StreamName": "crossed",
+        "Name": "crossed",
+        "SecretString": "x",
+        "ShardCount": 1,
+    }).encode()
+    headers = {"X-Amz-Target": target, "Content-Type": "application/x-amz-json-1.1"}
+    request = AWSRequest("POST", f"{aws.url}/", data=body, headers=headers)
+    (S3SigV4Auth if service == "s3" else SigV4Auth)(key, service, REGION).add_auth(request)
+    reply = requests.post(request.url, data=body, headers=dict(request.headers), timeout=10)
+    assert (reply.status_code, reply.json()["__type"]) == (403, "InvalidSignatureException")
+    assert "correct service" in reply.json()["message"]
+    assert "crossed" not in client(aws.url, key, "kinesis").list_streams()["StreamNames"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-MD5": "1B2M2Y8AsgTpgAmY7PhCfg=="},
+        {"Content-MD5": "no digest"},
+        {"X-Amz-Checksum-Crc32": "AAAAAA=="},
+        {"X-Amz-Checksum-Crc32": "none"},
+        {"X-Amz-Checksum-Sha256": "AAAA"},
+        {"X-Amz-Checksum-Crc99": "AAAAAA=="},
+        {"X-Amz-Checksum-Algorithm": "CRC99"},
+        {"X-Amz-Sdk-Checksum-Algorithm": "CRC99"},
+        {"X-Amz-Trailer": "x-amz-checksum-crc32"},
+    ],
+    ids=str,
+)
+def test_a_checksum_that_is_wrong_or_unknown_is_refused(
+    headers: dict[str, str], aws: Any, key: Credentials, bucket: str
+) -> None:
+    request = AWSRequest("PUT", f"{aws.url}/{bucket}/key", data=b"content", headers=headers)
+    S3SigV4Auth(key, "s3", REGION).add_auth(request)
+    reply = requests.put(request.url, data=b"content", headers=dict(request.headers), timeout=10)
+    assert reply.status_code == 400, reply.text
+    assert "Contents" not in client(aws.url, key, "s3").list_objects_v2(Bucket=bucket)
+
+
 def test_an_endless_body_is_refused_before_it_is_read(aws: Any, key: Credentials) -> None:
     request = AWSRequest("PUT", f"{aws.url}/bucket/key", headers={"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"})
     S3SigV4Auth(key, "s3", REGION).add_auth(request)

@@ -8,6 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
+import requests
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
@@ -140,3 +143,60 @@ def test_a_dead_connect_is_unavailable(aws: Any, key: Credentials) -> None:
         "ServiceUnavailableException",
         "Kafka Connect does not answer.",
     )
+
+
+def asked(url: str, key: Credentials, path: str, query: str) -> tuple[int, str]:
+    request = AWSRequest("GET", f"{url}{path}?{query}")
+    SigV4Auth(key, "kafkaconnect", "us-east-1").add_auth(request)
+    reply = requests.get(request.url, headers=dict(request.headers), timeout=10)
+    return reply.status_code, reply.json()["__type"]
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "101", "1.0", "x", "%D9%A5", "%C2%B2", "9" * 5000, "%00", "%20"])
+def test_a_page_size_that_is_none_is_a_bad_request(
+    size: str, kafkaconnect: Any, stub: Any, key: Credentials
+) -> None:
+    url = kafkaconnect.meta.endpoint_url
+    assert asked(url, key, "/v1/connectors", f"maxResults={size}") == (400, "BadRequestException")
+
+
+@pytest.mark.parametrize("token", ["%FF", "%C3%A4", "%3D%3D%3D%3D", "a", "%00", "A" * 4001])
+def test_a_page_token_that_is_none_is_a_bad_request(
+    token: str, kafkaconnect: Any, stub: Any, key: Credentials
+) -> None:
+    url = kafkaconnect.meta.endpoint_url
+    assert asked(url, key, "/v1/connectors", f"nextToken={token}") == (400, "BadRequestException")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/connectors/%FF", "/v1/connectors/%00", "/v2", "//", "/v1/connectors/a/b"],
+)
+def test_a_path_that_leads_nowhere_is_an_error_of_msk_connect(
+    path: str, kafkaconnect: Any, stub: Any, key: Credentials
+) -> None:
+    status, code = asked(kafkaconnect.meta.endpoint_url, key, path, "x=%FF")
+    assert (status, code) in {(404, "NotFoundException"), (400, "BadRequestException")}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"5",
+        b"null",
+        b'{"a": null}',
+        b'{"a": {}}',
+        b'{"a": {"info": {}, "status": 5}}',
+        b"\xff",
+        b"[" * 50_000,
+    ],
+)
+def test_an_answer_that_is_none_of_connects_is_an_internal_error(
+    answer: bytes, kafkaconnect: Any, stub: Any, key: Credentials
+) -> None:
+    stub.answer = lambda _: (200, {}, answer)
+    expected = (500, "InternalServerErrorException")
+    assert asked(kafkaconnect.meta.endpoint_url, key, "/v1/connectors", "x=1") == expected

@@ -234,3 +234,84 @@ def test_modules_are_kept_between_runs_until_they_change(tmp_path: Path) -> None
     modules.enter(tmp_path / "other")
     assert "lab_only_package.inner" not in sys.modules
     modules.leave(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a\nb",
+        "\x1b[2J",
+        "\u202etxt.exe",
+        "zero\u200bwidth",
+        "line\u2028",
+        ".hidden",
+        "...",
+        "__pycache__",
+        "x" * 252,
+        "é" * 126,
+    ],
+)
+def test_a_name_that_cannot_be_seen_or_held_is_refused(name: str, tmp_path: Path) -> None:
+    tree = Workspace(tmp_path)
+    for path in (f"/Shared/{name}", f"/Shared/{name}/below"):
+        with pytest.raises(ApiError) as refused:
+            tree.mkdirs(path)
+        assert refused.value.code == "INVALID_PARAMETER_VALUE"
+        assert refused.value.message.isprintable()
+    with pytest.raises(ApiError, match="The name "):
+        tree.write(f"/Shared/{name}", b"", format_="RAW", language=None, overwrite=True)
+    assert list((tmp_path / "Shared").iterdir()) == []
+
+
+def test_the_longest_names_and_the_deepest_folder_are_held(tmp_path: Path) -> None:
+    tree = Workspace(tmp_path)
+    longest = "x" * 251
+    tree.write(f"/Shared/{longest}", b"SELECT 1", format_="SOURCE", language="SQL", overwrite=False)
+    assert [entry.path for entry in tree.list("/Shared")] == [f"/Shared/{longest}"]
+    deepest = "/Shared" + "/d" * 59
+    tree.mkdirs(deepest)
+    with pytest.raises(ApiError, match="is deeper than 60 folders"):
+        tree.mkdirs(f"{deepest}/d")
+    tree.delete("/Shared/d", recursive=True)
+    assert [entry.path for entry in tree.list("/Shared")] == [f"/Shared/{longest}"]
+
+
+def test_a_symbolic_link_is_not_followed_and_not_deleted(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "folder").mkdir(parents=True)
+    (outside / "secret.txt").write_text("secret")
+    (outside / "notebook.py").write_text("# Databricks notebook source\n1")
+    tree = Workspace(tmp_path / "workspace")
+    links = {"folder": "folder", "file": "secret.txt", "notebook.py": "notebook.py", "dangling": "none"}
+    for name, target in links.items():
+        (tree.root / "Shared" / name).symlink_to(outside / target)
+    (tree.root / "Shared" / "loop").symlink_to(tree.root / "Shared" / "loop")
+
+    assert tree.list("/Shared") == []
+    for path in ("folder", "file", "notebook", "dangling", "loop", "folder/below"):
+        with pytest.raises(ApiError, match="doesn't exist"):
+            tree.get(f"/Shared/{path}")
+        with pytest.raises(ApiError, match="doesn't exist"):
+            tree.delete(f"/Shared/{path}", recursive=True)
+    for path in ("folder", "folder/below", "dangling", "loop"):
+        with pytest.raises(ApiError) as refused:
+            tree.mkdirs(f"/Shared/{path}")
+        assert refused.value.code == "RESOURCE_ALREADY_EXISTS"
+    for path in ("file", "notebook.py", "dangling", "loop", "folder/below"):
+        with pytest.raises(ApiError):
+            tree.write(f"/Shared/{path}", b"x", format_="RAW", language=None, overwrite=True)
+    with pytest.raises(ApiError, match="is not empty"):
+        tree.delete("/Shared", recursive=False)
+    tree.delete("/Shared", recursive=True)  # links go, what they lead to stays
+    assert (outside / "secret.txt").read_text() == "secret"
+    assert sorted(path.name for path in outside.iterdir()) == ["folder", "notebook.py", "secret.txt"]
+    assert list((outside / "folder").iterdir()) == []
+
+
+def test_the_workspace_itself_may_lie_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "home").symlink_to(tmp_path / "disk")
+    tree = Workspace(tmp_path / "home" / "workspace")
+    tree.write("/Shared/x", b"1", format_="SOURCE", language="PYTHON", overwrite=False)
+    assert [entry.path for entry in tree.list("/Shared")] == ["/Shared/x"]
+    assert tree.root == tmp_path / "home" / "workspace"

@@ -1,5 +1,6 @@
 """The templates on the laptop's AWS: deployed, deployed again, and after the stand-in was killed."""
 
+import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -48,7 +49,34 @@ def events(cloudformation, name):
     return [each["EventId"] for each in cloudformation.describe_stack_events(StackName=name)["StackEvents"]]
 
 
-def test_what_outlives_a_kill_is_kept(start_part, aws_config, stack_of):
+def test_a_stand_in_that_was_killed_has_its_stacks_and_streams(start_part, aws_config, stack_of):
+    config = aws_config()
+    part = start_part("local.aws", config)
+    stack = stack_of(part)
+    prepare.deploy_templates(stack)
+    put = client(stack, "kinesis").put_record(
+        StreamName="streaming-pinterest-pin", Data=b"x", PartitionKey="1"
+    )
+    cloudformation = client(stack, "cloudformation")
+    before = {name: events(cloudformation, f"pinterest-{name}") for name in prepare.TEMPLATES}
+    part.process.kill()
+    part.process.wait(30)
+
+    stack = stack_of(start_part("local.aws", config))
+    prepare.deploy_templates(stack)
+    cloudformation = client(stack, "cloudformation")
+    assert {name: events(cloudformation, f"pinterest-{name}") for name in prepare.TEMPLATES} == before
+    kinesis = client(stack, "kinesis")
+    streams = [f"streaming-pinterest-{table}" for table in ("geo", "pin", "user")]
+    assert kinesis.list_streams()["StreamNames"] == streams
+    iterator = kinesis.get_shard_iterator(
+        StreamName="streaming-pinterest-pin", ShardId=put["ShardId"], ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
+    (record,) = kinesis.get_records(ShardIterator=iterator)["Records"]
+    assert (record["Data"], record["SequenceNumber"]) == (b"x", put["SequenceNumber"])
+
+
+def test_resources_without_their_stacks_are_left_as_they_are(start_part, aws_config, stack_of):
     config = aws_config()
     part = start_part("local.aws", config)
     stack = stack_of(part)
@@ -56,6 +84,7 @@ def test_what_outlives_a_kill_is_kept(start_part, aws_config, stack_of):
     client(stack, "s3").put_object(Bucket=stack.bucket, Key="topics/x", Body=b"landed")
     part.process.kill()
     part.process.wait(30)
+    shutil.rmtree(Path(config["data_dir"]) / "state")
 
     stack = stack_of(start_part("local.aws", config))
     kinesis = client(stack, "kinesis")
