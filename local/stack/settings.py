@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from local.ports import free_ports
 from local.stack.errors import StackError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -222,8 +222,7 @@ def _require_hard_links(home: Path) -> None:
 
 def _new_ports(offset: str) -> dict[str, int]:
     if offset == "auto":
-        taken: set[int] = set()
-        return {name: _free_port(taken) for name in DEFAULT_PORTS}
+        return dict(zip(DEFAULT_PORTS, free_ports(len(DEFAULT_PORTS)), strict=True))
     try:
         moved = {name: port + int(offset) for name, port in DEFAULT_PORTS.items()}
     except ValueError:
@@ -231,16 +230,6 @@ def _new_ports(offset: str) -> dict[str, int]:
     if not all(1024 <= port <= 65535 for port in moved.values()):
         raise StackError(f"PORT_OFFSET={offset} moves a port out of 1024..65535.")
     return moved
-
-
-def _free_port(taken: set[int]) -> int:
-    while True:
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            port = int(probe.getsockname()[1])
-        if port not in taken:
-            taken.add(port)
-            return port
 
 
 def _new_credentials() -> dict[str, str]:

@@ -46,7 +46,7 @@ WORKSPACE = 'name = "wrong"\nparts = ["storage", "databricks"]\n'
 def test_a_person_is_told_what_is_wrong(command, tmp_path, settings, arguments, changes, says):
     home = {"HOME": str(tmp_path), "DATABRICKS_CONFIG_FILE": str(tmp_path / "none")}
     process = command(settings, *arguments, **home, **changes)
-    output = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=400)[0]
     assert process.returncode == 1
     assert says in output
     assert "Traceback" not in output
@@ -93,7 +93,7 @@ def test_an_end_of_input_is_a_no(monkeypatch):
 
 def test_another_server_is_no_workspace(command, environment, tmp_path):
     process = command(WORKSPACE, "diff", DATABRICKS_HOST=environment["AWS_ENDPOINT_URL"], HOME=str(tmp_path))
-    output = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=400)[0]
     assert process.returncode == 1
     assert output.splitlines() == [
         "What answers at DATABRICKS_HOST is no Databricks workspace. Set the workspace's address, such as "

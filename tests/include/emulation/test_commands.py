@@ -93,7 +93,7 @@ def run(*command: str, cwd: Path = ROOT, **variables: str) -> subprocess.Complet
         env=environment(**variables),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -172,10 +172,10 @@ def test_control_c_reports_what_was_acknowledged(api: Api, synthetic_source: str
     def interrupt(request: int) -> None:
         if request == 5:
             process.send_signal(signal.SIGINT)
-            process.wait(30)
+            process.wait(120)
 
     api.before = interrupt
-    out, said = process.communicate(timeout=60)
+    out, said = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "interrupted" in said
     assert "Traceback" not in said

@@ -109,7 +109,11 @@ async def test_a_driver_that_ignores_being_asked_is_killed(
     program: Callable[[str], None], config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clusters, "_TERMINATE_SECONDS", 0.1)
-    program("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + READY + "while True: signal.pause()")
+    program(
+        "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        + READY
+        + "while True: signal.pause()"
+    )
     driver, run = await running(config)
     await driver.stop()
     with pytest.raises(DriverError, match=r"^The Spark driver died \(killed by SIGKILL\)"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -319,9 +320,10 @@ def test_patience_ends(api: Api) -> None:
 
 
 def test_a_port_where_nobody_listens() -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
-        url = f"http://127.0.0.1:{server.server_port}/stage"
-    [failure] = client_of(url, max_attempts=2).produce("t", [(1, {"ind": 1})])
+    with socket.socket() as reserved:  # bound, so that nobody else comes to listen there
+        reserved.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{reserved.getsockname()[1]}/stage"
+        [failure] = client_of(url, max_attempts=2).produce("t", [(1, {"ind": 1})])
     assert isinstance(failure, Failure)
     assert (failure.status, failure.code) == (None, "no_answer")
     assert "cannot be reached" in failure.reason
@@ -332,12 +334,12 @@ def test_an_answer_that_takes_too_long(api: Api) -> None:
 
     def answer(request: Request) -> tuple[int, Any]:
         if len(api.requests) == 1:
-            release.wait(30)
+            release.wait(120)
         return topic_answer(request)
 
     api.answer = answer
     try:
-        client = client_of(api.url, timeout_seconds=0.2)
+        client = client_of(api.url, timeout_seconds=2)  # the second answer has to come in time too
         assert client.produce("t", [(1, {"ind": 1})]) == [TopicAck(0, 0)]
     finally:
         release.set()
