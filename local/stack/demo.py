@@ -31,7 +31,10 @@ QUESTIONS = {
     "q7": "7  median follower count by joining year",
     "q8": "8  median follower count by joining year and age group",
 }
-NOT_AS_PUBLISHED = "answers/latest.json is not what the batch publishes. Publish it again: make dag DAG=pinterest_daily_batch"
+NOT_AS_PUBLISHED = (
+    "answers/latest.json is not what the batch publishes. "
+    "Publish it again: make dag DAG=pinterest_daily_batch"
+)
 MOST_ROWS = 12
 MOST_CHARACTERS = 200
 """Of one value."""

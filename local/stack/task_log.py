@@ -17,7 +17,7 @@ MOST_CAUSES = 3
 
 Entry = dict[str, Any]
 Raised = dict[str, Any]
-"""An exception as structlog has it: exc_type, exc_value, is_cause, and of a group the traces of its exceptions."""
+"""An exception as structlog has it: exc_type, exc_value, is_cause, and of a group the chains of its exceptions."""
 
 
 def why_it_failed(content: Iterable[Any]) -> list[str]:
@@ -35,21 +35,19 @@ def why_it_failed(content: Iterable[Any]) -> list[str]:
     # The exception that was raised comes first, then what it was raised from.
     raised, *causes = chain
     said = _told(raised, MOST_CHARACTERS)
-    reasons = [
-        f"{why} {what}"
-        for why, what in _causes(raised, causes, entries)
-        if (what.partition(": ")[2] or what) not in said
-    ]
-    return [said, *(["; ".join(reasons)] if reasons else [])]
+    reasons: dict[str, list[str]] = {}
+    for why, what in _causes(raised, causes, entries):
+        if (what.partition(": ")[2] or what) not in said:
+            reasons.setdefault(why, []).append(what)
+    return [said, *(f"{why} {'; '.join(what)}" for why, what in reasons.items())]
 
 
 def _causes(raised: Raised, causes: Sequence[Raised], entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
     """Yield where an exception comes from: the trigger, those of a group, the innermost cause that has a message."""
     if str(raised.get("exc_type")).startswith("TaskDeferral"):
         yield from (("because", what) for what in _of_the_trigger(entries))
-    for trace in list(raised.get("exceptions") or [])[:MOST_CAUSES]:
-        if stacks := trace.get("stacks"):
-            yield "because", _told(stacks[0], CAUSE_CHARACTERS)
+    for inner, *_ in list(raised.get("exceptions") or [])[:MOST_CAUSES]:
+        yield "because", _told(inner, CAUSE_CHARACTERS)
     if spoken := [cause for cause in causes if cause.get("exc_value")]:
         yield (
             "because" if spoken[-1].get("is_cause") else "while handling",
@@ -64,7 +62,8 @@ def _of_the_trigger(entries: Sequence[Entry]) -> Iterator[str]:
     if last is not None:
         # What is raised stands behind the last frame, at the margin.
         lines = re.split(r"\n+", last.rpartition("\n  File ")[2])[1:]
-        yield printable("\n".join(line for line in lines if not line.startswith("    ")), CAUSE_CHARACTERS)
+        message = "\n".join(line for line in lines if not line.startswith("    "))
+        yield printable(message.strip(), CAUSE_CHARACTERS)
 
 
 def _told(raised: Raised, width: int) -> str:
