@@ -46,6 +46,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from requests.auth import AuthBase
 
+from pinterest_pipeline.printable import printable
+
 __all__ = [
     "CredentialsRefused",
     "Failure",
@@ -538,10 +540,5 @@ def _object(content: bytes) -> dict[str, Any] | None:
 
 
 def _excerpt(text: str) -> str:
-    """The first line, and not all of a long one: enough to act on, and free of echoed headers.
-
-    What it holds goes into logs and messages: whatever a terminal obeys, or UTF-8 lacks, comes as an escape.
-    """
-    line = re.split(r"[\r\n]", text.strip(), maxsplit=1)[0][: EXCERPT_LENGTH + 1]
-    line = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
-    return line if len(line) <= EXCERPT_LENGTH else line[: EXCERPT_LENGTH - 1] + "…"
+    """The first line, and not all of a long one: enough to act on, and free of echoed headers."""
+    return printable(re.split(r"[\r\n]", text.strip(), maxsplit=1)[0], EXCERPT_LENGTH)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from local.databricks import page
+from local.databricks.app import _html
 from local.databricks.errors import ApiError
 from local.databricks.execution import describe
 from local.databricks.modules import Modules
@@ -234,3 +236,17 @@ def test_modules_are_kept_between_runs_until_they_change(tmp_path: Path) -> None
     modules.enter(tmp_path / "other")
     assert "lab_only_package.inner" not in sys.modules
     modules.leave(tmp_path / "other")
+
+
+def test_a_page_shows_any_text_as_text() -> None:
+    hostile = "</pre><script>\x1b[2J\u202e\ud83d"
+    state = {"life_cycle_state": "TERMINATED", "result_state": "FAILED", "state_message": hostile}
+    run = {"run_id": 1, "job_id": 2, "run_name": hostile, "state": state, "start_time": 0, "tasks": []}
+    notebook = {"notebook_path": hostile, "base_parameters": {hostile: hostile}}
+    task = {"task_key": hostile, "notebook_task": notebook, "state": state, "start_time": 0}
+    output = {"error_trace": hostile, "notebook_output": {"result": hostile}}
+    for text in (page.render_list([run]), page.render(run, [(task, output, hostile)])):
+        body = bytes(_html(text).body).decode()
+        assert "<script>" not in body
+        assert "<bdi>&lt;/pre&gt;&lt;script&gt;" in body
+        assert r"\ud83d</bdi>" in body

@@ -309,6 +309,21 @@ def test_refused_credentials_are_named(api: Api) -> None:
     assert len(api.requests) == 1
 
 
+def test_what_an_answer_says_commands_no_terminal_and_can_be_logged(api: Api) -> None:
+    """A log of Airflow's takes no half of a surrogate pair: the error that holds one would end the task without it."""
+    said, shown = "\x1b[2J\x9b\u202e\ud83d", r"\x1b[2J\x9b\u202e\ud83d"
+    api.answer = lambda _: (400, {"error_code": said, "message": said + "\nmore"})
+    assert client_of(api.url).produce("t", [(1, {"ind": 1})]) == [Failure(400, shown, shown)]
+    api.answer = lambda _: (200, {"offsets": [{"error_code": 1, "error": said}]})
+    assert client_of(api.url).produce("t", [(1, {"ind": 1})]) == [Failure(200, "1", shown)]
+    api.answer = lambda _: (
+        200,
+        {"FailedRecordCount": 1, "Records": [{"ErrorCode": said, "ErrorMessage": said}]},
+    )
+    client = client_of(api.url, max_attempts=1)
+    assert client.put_records("s", [(1, {"ind": 1})]) == [Failure(200, shown, shown)]
+
+
 def test_patience_ends(api: Api) -> None:
     waits: list[float] = []
     api.answer = lambda _: (502, {"message": "Bad gateway"})
