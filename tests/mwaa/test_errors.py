@@ -5,6 +5,7 @@ import json
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
+from mwaa import __main__ as main
 from mwaa import connections
 from mwaa.errors import DeployError, SettingError, spoken
 from mwaa.settings import Settings
@@ -202,3 +203,11 @@ def stacks_folder():
     from mwaa.stacks import TEMPLATES
 
     return TEMPLATES
+
+
+def test_what_aws_answers_commands_no_terminal(capsys, monkeypatch):
+    main.say("NOT  MWAA environment  \x1b[2J\x9b31m\u202e\ud83d\n  next")
+    assert capsys.readouterr().out == "NOT  MWAA environment  \\x1b[2J\\x9b31m\\u202e\\ud83d\n  next\n"
+    monkeypatch.setattr("sys.argv", ["mwaa", "--file", "no\x1b[2J.toml", "diff"])
+    assert main.main() == 1
+    assert r"no\x1b[2J.toml" in capsys.readouterr().err
