@@ -1,8 +1,10 @@
 # The commands of the project. `make` alone lists them.
-export PIPELINE_HOME ?= .local
-export POSTS ?= 500
-export SEED ?= 100
-export SOURCE SERVICE DAG CONF
+PIPELINE_HOME ?= .local
+POSTS ?= 500
+SEED ?= 100
+# What a person gives reaches the commands as it is: make would expand a $ in it.
+GIVEN := PIPELINE_HOME PORT_OFFSET POSTS SEED SOURCE SERVICE DAG CONF
+$(foreach name,$(GIVEN),$(if $(filter-out undefined,$(origin $(name))),$(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 LOCAL := .venv/airflow/bin/python -m local
 INSTALLED = @[ -x .venv/airflow/bin/python ] || { echo "make $@: nothing is installed yet. Run: make up" >&2; exit 1; }
 
@@ -15,7 +17,7 @@ install: ## install what is missing: JDK and Maven (apt, as root), uv, two envir
 	@local/install.sh
 
 demo: install ## from nothing to the eight answers: POSTS=500 SEED=100 SOURCE=../posts
-	@$(LOCAL) demo --posts "$$POSTS" --seed "$$SEED"
+	@$(LOCAL) demo --posts="$$POSTS" --seed="$$SEED"
 
 test: install ## every test, those on a real stack of their own included
 	@local/test.sh
@@ -32,14 +34,14 @@ status: ## what runs, where, since when
 
 logs: ## the end of one part's log: SERVICE=kafka
 	$(INSTALLED)
-	@$(LOCAL) logs "$$SERVICE"
+	@$(LOCAL) logs -- "$$SERVICE"
 
 reset: ## down, then forget all data (not the installs)
 	@if [ -x .venv/airflow/bin/python ]; then $(LOCAL) reset; else echo "Nothing is installed, so there is no data."; fi
 
 dag: ## trigger one DAG run and wait: DAG=pinterest_daily_batch CONF='{}'
 	$(INSTALLED)
-	@$(LOCAL) dag "$$DAG" --conf "$${CONF:-{\}}"
+	@$(LOCAL) dag --conf="$$CONF" -- "$$DAG"
 
 answers: ## the last published answers, as JSON
 	$(INSTALLED)

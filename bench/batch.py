@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bench._settings import whole_numbers
 from include.emulation import synthetic
 
 ROOT = Path(__file__).parents[1]
@@ -22,11 +23,11 @@ PYTHON = ROOT / ".venv" / "databricks" / "bin" / "python"
 
 
 def run() -> None:
-    sizes = os.environ.get("BENCH_POSTS", "100000,1000000")
+    sizes = whole_numbers("BENCH_POSTS", "100000,1000000", 100, 100_000_000)
     paths = [str(ROOT), str(ROOT / "include" / "notebooks")]
     with tempfile.TemporaryDirectory(prefix="bench-batch-") as folder:
         write_lines(Path(folder))
-        command = [str(PYTHON), "-m", "bench._batch_driver", folder, *sizes.split(",")]
+        command = [str(PYTHON), "-m", "bench._batch_driver", folder, *map(str, sizes)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         done = subprocess.run(
             command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, check=False

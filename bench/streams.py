@@ -28,6 +28,8 @@ import boto3
 import pyarrow.parquet as pq
 from botocore.credentials import Credentials
 
+from bench._settings import one_number, whole_numbers
+
 ROOT = Path(__file__).parents[1]
 DAG = "pinterest_kinesis_streams"
 TABLES = ("pin", "geo", "user")
@@ -42,8 +44,9 @@ Sent = dict[tuple[str, str, str], float]
 
 
 def run() -> None:
-    seconds = float(os.environ.get("BENCH_SECONDS", "30"))
-    rates = [int(rate) for rate in os.environ.get("BENCH_RATES", "200,1000").split(",")]
+    seconds = one_number("BENCH_SECONDS", "30", 1, 3_600)
+    rates = whole_numbers("BENCH_RATES", "200,1000", 1, 100_000)
+    backlog = one_number("BENCH_BACKLOG", "450000", 3_000, 100_000_000)
     bench = Bench(_stack())
     print(f"on {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before it began")
     bench.dag(job="keep")
@@ -62,7 +65,7 @@ def run() -> None:
                     f"p50 {percentile(waits, 50):.1f} s, p99 {percentile(waits, 99):.1f} s ({len(waits)} records)",
                     flush=True,
                 )
-        bench.drain(int(os.environ.get("BENCH_BACKLOG", "450000")))
+        bench.drain(backlog)
     finally:
         bench.dag(job="stop")
 

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import argparse
 import os
+import json
+import re
 import shlex
 import shutil
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
-from include.emulation import strict_json
+from include.emulation.terminal import accept_any_text, harmless_json, printable, printable_lines
 from local.stack import parts, prepare, settings
 from local.stack.airflow_api import AirflowApi
 from local.stack.configure import write_all
-from local.stack.demo import run_demo
+from local.stack.demo import NOT_AS_PUBLISHED, run_demo
 from local.stack.errors import StackError
+from local.stack.parameters import conf_of, whole_number
 from local.stack.quarantine import show as show_quarantine
 from local.stack.supervisor import RUNNING, Supervisor
 
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""Programs colour their logs; the rest of what could command a terminal is shown as an escape."""
+
 
 def say(text: str) -> None:
-    print(text, flush=True)
+    """Print what a person reads; whatever it holds, no terminal obeys it."""
+    print(printable_lines(text), flush=True)
 
 
 def up(_: argparse.Namespace) -> int:
@@ -98,26 +106,23 @@ def _age(seconds: int) -> str:
 
 def logs(arguments: argparse.Namespace) -> int:
     stack = settings.load(settings.home_folder())
+    count = whole_number("--lines", arguments.lines, 1, 1_000_000)
     known = sorted(path.stem for path in stack.log.glob("*.log"))
     if arguments.service not in known:
-        raise StackError(f"SERVICE={arguments.service or ''}: choose one of {', '.join(known)}")
+        given = printable(arguments.service or "", 80)
+        raise StackError(f"SERVICE={given}: choose one of {', '.join(known) or 'none, nothing has run yet'}")
     path = stack.log / f"{arguments.service}.log"
     say(f"==> {path}")
-    sys.stdout.write(
-        "".join(path.read_text("utf-8", "replace").splitlines(keepends=True)[-arguments.lines :])
-    )
+    with path.open(encoding="utf-8", errors="backslashreplace") as lines:
+        for line in deque(lines, count):
+            say(COLOUR.sub("", line.rstrip("\n")))
     return 0
 
 
 def dag(arguments: argparse.Namespace) -> int:
     if not arguments.dag_id:
         raise StackError("Which DAG? For example: make dag DAG=pinterest_daily_batch")
-    try:
-        conf = strict_json.loads(arguments.conf)
-    except ValueError as error:
-        raise StackError(f"CONF is not JSON: {error}") from None
-    if not isinstance(conf, dict):
-        raise StackError("CONF must be a JSON object, for example CONF='{\"posts\": 100}'")
+    conf = conf_of(arguments.conf)
     return 0 if run_dag(settings.load(settings.home_folder()), arguments.dag_id, conf) == "success" else 1
 
 
@@ -135,16 +140,19 @@ def run_dag(stack: settings.Stack, dag_id: str, conf: dict[str, Any]) -> str:
 
 def answers(_: argparse.Namespace) -> int:
     stack = settings.load(settings.home_folder())
-    sys.stdout.write(read_answers(stack))
+    sys.stdout.write(harmless_json(read_answers(stack), sys.stdout.encoding))
     return 0
 
 
 def read_answers(stack: settings.Stack) -> str:
-    """The text of answers/latest.json."""
+    """Return the text of answers/latest.json, which is JSON.
+
+    :raises StackError: nothing is published, or something else.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        text = (
+        body = (
             prepare
             .aws_client(stack, "s3")
             .get_object(Bucket=stack.bucket, Key="answers/latest.json")["Body"]
@@ -158,7 +166,12 @@ def read_answers(stack: settings.Stack) -> str:
         raise StackError(f"S3 refused: {error}") from None
     except BotoCoreError:
         raise StackError("S3 does not answer. Is the stack up? make status") from None
-    return str(text.decode("utf-8"))
+    try:
+        text = str(body.decode("utf-8"))
+        json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise StackError(f"{NOT_AS_PUBLISHED} ({error})") from None
+    return text
 
 
 def quarantine(_: argparse.Namespace) -> int:
@@ -186,7 +199,7 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser(function.__name__).set_defaults(run=function)
     log_command = commands.add_parser("logs")
     log_command.add_argument("service", nargs="?")
-    log_command.add_argument("--lines", type=int, default=60)
+    log_command.add_argument("--lines", default="60")
     log_command.set_defaults(run=logs)
     dag_command = commands.add_parser("dag")
     dag_command.add_argument("dag_id", nargs="?")
@@ -202,17 +215,19 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     os.umask(0o077)
+    accept_any_text()
     arguments = parser().parse_args()
     try:
         return int(arguments.run(arguments))
     except StackError as error:
-        print(f"\n{error}", file=sys.stderr)
+        print(f"\n{printable_lines(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. The stack stays as it is: make status, make down", file=sys.stderr)
         return 130
     except OSError as error:
-        print(f"\n{error.strerror or error} ({error.filename or 'no file named'})", file=sys.stderr)
+        reason = f"{error.strerror or error} ({error.filename or 'no file named'})"
+        print(f"\n{printable_lines(reason)}", file=sys.stderr)
         return 1
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import boto3
 
+from include.emulation.terminal import accept_any_text, printable_lines
 from mwaa import environment, package, proof, status
 from mwaa.deployment import Deployment
 from mwaa.errors import DeployError, SettingError, spoken
@@ -29,7 +30,7 @@ YES = "do not ask; where data would be lost that is not enough, and nothing is d
 
 
 def say(text: str) -> None:
-    print(text, flush=True)
+    print(printable_lines(text), flush=True)
 
 
 def build_package(arguments: argparse.Namespace) -> int:
@@ -180,11 +181,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
+    accept_any_text()
     arguments = parser().parse_args()
     try:
         return int(arguments.run(arguments))
     except DeployError as error:
-        print(error, file=sys.stderr)
+        print(printable_lines(error), file=sys.stderr)
     except KeyboardInterrupt:
         print("\nStopped. What AWS has begun goes on there; run this again to go on.", file=sys.stderr)
     return 1

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 from include.emulation.database import SourceError
 from include.emulation.emulation import Emulation, Pace, Report, Sender
+from include.emulation.parameters import whole_number
 from include.emulation.source import Source
+from include.emulation.terminal import accept_any_text, printable, printable_lines
 
 if TYPE_CHECKING:
     from pinterest_pipeline.gateway import GatewayClient
@@ -25,6 +27,10 @@ PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
 """What topics and streams may be called, and so their prefix."""
 INTERRUPTED = 130
+MOST_POSTS = 1_000_000_000
+LARGEST_SEED = 2**63 - 1
+SHOWN = 40
+"""Characters of a refused value that are repeated."""
 
 SenderOf = Callable[["GatewayClient", str], Sender]
 """Makes the sender from a client of the API and the prefix of the names."""
@@ -32,6 +38,7 @@ SenderOf = Callable[["GatewayClient", str], Sender]
 
 def run(sender_of: SenderOf, command: str, description: str, arguments: list[str] | None = None) -> int:
     """One emulator's command; returns its exit status: 0 when every record was acknowledged."""
+    accept_any_text()
     parser = _parser(command, description)
     options = parser.parse_args(arguments)
     if not options.source:
@@ -55,7 +62,7 @@ def run(sender_of: SenderOf, command: str, description: str, arguments: list[str
             )
             return _run(emulation, command, as_json=options.json)
     except (SourceError, ValueError) as error:
-        print(f"{command}: {error}", file=sys.stderr)
+        print(printable_lines(f"{command}: {error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{command}: interrupted before anything was sent.", file=sys.stderr)
@@ -73,12 +80,13 @@ def _run(emulation: Emulation, command: str, *, as_json: bool) -> int:
         print(f"\n{command}: interrupted; this is what was done until then.", file=sys.stderr)
         return INTERRUPTED
     except SourceError as error:
-        print(f"\n{command}: {error} This is what was done until then.", file=sys.stderr)
+        said = printable_lines(f"{command}: {error} This is what was done until then.")
+        print(f"\n{said}", file=sys.stderr)
         return 1
     finally:
         print(summary(emulation.report), file=sys.stderr if as_json else sys.stdout)
         if as_json:
-            print(json.dumps(emulation.report.as_dict(), ensure_ascii=False))
+            print(json.dumps(emulation.report.as_dict()))
 
 
 def summary(report: Report) -> str:
@@ -89,7 +97,8 @@ def summary(report: Report) -> str:
         for table, t in report.tables.items()
     ]
     lines += [
-        f"  {f['table']} {f['number']} failed: {f['code']}: {f['reason']}" for f in report.failures[:10]
+        printable(f"  {f['table']} {f['number']} failed: {f['code']}: {f['reason']}")
+        for f in report.failures[:10]
     ]
     if report.failed > 10:
         lines.append(f"  … and {report.failed - 10:,} more")
@@ -141,7 +150,7 @@ def _parser(command: str, description: str) -> argparse.ArgumentParser:
     what = parser.add_argument_group("which posts, how fast")
     what.add_argument("--posts", type=_posts, default=500, metavar="N", help="posts to draw (500)")
     what.add_argument(
-        "--seed", type=int, default=100, metavar="N", help="of the classic order's generator (100)"
+        "--seed", type=_seed, default=100, metavar="N", help="of the classic order's generator (100)"
     )
     what.add_argument(
         "--order",
@@ -176,21 +185,40 @@ def _name(text: str) -> str:
 
 
 def _posts(text: str) -> int:
-    posts = _number(text, int)
+    posts = _number(text, whole_number)
     if posts < 1:
-        raise argparse.ArgumentTypeError(f"there must be at least 1 post, not {text}")
+        raise argparse.ArgumentTypeError(f"there must be at least 1 post, not {printable(text, SHOWN)}")
+    if posts > MOST_POSTS:
+        raise argparse.ArgumentTypeError(f"at most {MOST_POSTS:,} posts, not {printable(text, SHOWN)}")
     return posts
 
 
+def _seed(text: str) -> int:
+    seed = _number(text, whole_number)
+    if abs(seed) > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(
+            f"the seed is between -{LARGEST_SEED:,} and {LARGEST_SEED:,}, not {printable(text, SHOWN)}"
+        )
+    return seed
+
+
 def _rate(text: str) -> Pace:
-    rate = _number(text, float)
+    rate = _number(text, _decimal)
     if not 0 < rate < math.inf:
-        raise argparse.ArgumentTypeError(f"the rate must be above 0 posts a second, not {text}")
+        raise argparse.ArgumentTypeError(
+            f"the rate must be above 0 posts a second, not {printable(text, SHOWN)}"
+        )
     return rate
+
+
+def _decimal(text: str) -> float:
+    if not text.isascii() or "_" in text:
+        raise ValueError("float() takes these too")
+    return float(text)
 
 
 def _number[N: (int, float)](text: str, kind: Callable[[str], N]) -> N:
     try:
         return kind(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        raise argparse.ArgumentTypeError(f"{printable(repr(text), SHOWN)} is no number") from None

@@ -46,6 +46,7 @@ from include.emulation.columns import WANTED
 from include.emulation.database import SourceError, connect, opened, parse_url, reason, shown, sqlite_file
 from include.emulation.source import TABLES, Record, Source, SourceTable
 from include.emulation.strict_json import loads, require_unicode
+from include.emulation.terminal import accept_any_text, printable, printable_lines
 
 ROWS_AT_ONCE = 1_000
 LARGEST_INT = 2**63 - 1
@@ -268,6 +269,7 @@ def _swap(connection: Connection) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status."""
+    accept_any_text()
     options = _parser().parse_args(arguments)
     source = options.source or ""
     try:
@@ -279,12 +281,12 @@ def main(arguments: list[str] | None = None) -> int:
             raise SourceError("Say which database to fill: --database sqlite:////folder/source.db.")
         rows = load(options.database, Path(source) if source else None, _show_progress)
     except SourceError as error:
-        print(f"load: {error}", file=sys.stderr)
+        print(printable_lines(f"load: {error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("load: interrupted; the tables are as they were.", file=sys.stderr)
         return 130
-    print(f"Loaded {source or 'synthetic posts'}: {_summary(rows)}.")
+    print(f"Loaded {printable(source) or 'synthetic posts'}: {_summary(rows)}.")
     return 0
 
 

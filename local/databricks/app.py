@@ -61,14 +61,14 @@ def application(
         if not _has_basic(request, token):
             return _ask_basic()
         found = runs.list(job_id=None, active=None)[:_RUNS_SHOWN]
-        return HTMLResponse(page.render_list(found), headers=_PAGE_HEADERS)
+        return _html(page.render_list(found))
 
     async def run_page(request: Request) -> Response:
         if not _has_basic(request, token):
             return _ask_basic()
         run = runs.get(fields.number(request.path_params, "run_id"))
         tasks = [(task, runs.output(task["run_id"]), runs.printed(task["run_id"])) for task in run["tasks"]]
-        return HTMLResponse(page.render(run, tasks), headers=_PAGE_HEADERS)
+        return _html(page.render(run, tasks))
 
     async def unknown(request: Request) -> Response:
         if not request.url.path.startswith("/.well-known/"):  # asked by the SDK before it signs in
@@ -342,6 +342,11 @@ def _check_bearer(request: Request, token: str) -> None:
         raise ApiError("401", "Credential was not sent or was of an unsupported type for this API.")
     if not _same(given.strip(), token):
         raise ApiError("403", "Invalid access token.")
+
+
+def _html(text: str) -> Response:
+    """A page; what UTF-8 lacks (half of a surrogate pair in a run's name, say) is shown as an escape."""
+    return HTMLResponse(text.encode("utf-8", "backslashreplace"), headers=_PAGE_HEADERS)
 
 
 def _ask_basic() -> Response:

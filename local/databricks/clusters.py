@@ -124,14 +124,22 @@ class Driver:
         if self._process is None:
             return
         for signal_ in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal_)
+            self._signal(signal_)
             try:
                 await asyncio.wait_for(self._process.wait(), _TERMINATE_SECONDS)
                 break
             except TimeoutError:
                 continue
         await self.wait()
+
+    def _signal(self, signal_: signal.Signals) -> None:
+        """Sends the process a signal, if it has not ended."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            # Process.send_signal polls first: that takes the status of a process which has just ended away from
+            # the event loop, which then makes one up (255). https://github.com/python/cpython/issues/127049
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal_)
 
     def _send(self, message: dict[str, Any]) -> None:
         if self._writer is None or not self.alive:
@@ -159,8 +167,7 @@ class Driver:
     async def _ended(self, broken: str) -> None:
         """The socket is closed: the process is dead or dying, and so is whatever it carried."""
         assert self._process is not None
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._signal(signal.SIGKILL)
         status = await self._process.wait()
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         error = DriverError(

@@ -20,7 +20,7 @@ pre.error { background: #fdf0ef } .SUCCESS { color: #00875c } .FAILED, .TIMEDOUT
 def render_list(runs: Iterable[dict[str, Any]]) -> str:
     """The HTML for runs as the API gives them, each a link to its page."""
     rows = [
-        f"<h2><a href='/jobs/{run['job_id']}/runs/{run['run_id']}'>{escape(run['run_name'])}</a> "
+        f"<h2><a href='/jobs/{run['job_id']}/runs/{run['run_id']}'>{_name(run['run_name'])}</a> "
         f"<small>run {run['run_id']}</small></h2>{_state(run)}"
         for run in runs
     ]
@@ -36,12 +36,12 @@ def render(run: dict[str, Any], tasks: Iterable[tuple[dict[str, Any], dict[str, 
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         f"<title>Run {run['run_id']}: {escape(run['run_name'])}</title><style>{_STYLE}</style>",
-        f"<h1>{escape(run['run_name'])} <small>run {run['run_id']} of job {run['job_id']}</small></h1>",
+        f"<h1>{_name(run['run_name'])} <small>run {run['run_id']} of job {run['job_id']}</small></h1>",
         _state(run),
     ]
     for task, output, printed in tasks:
         parts.append(
-            f"<h2>{escape(task['task_key'])} <small>{escape(task['notebook_task']['notebook_path'])}</small></h2>"
+            f"<h2>{_name(task['task_key'])} <small>{_name(task['notebook_task']['notebook_path'])}</small></h2>"
         )
         parts.append(_state(task))
         parameters = {**(task["notebook_task"].get("base_parameters") or {})}
@@ -61,7 +61,12 @@ def _state(document: dict[str, Any]) -> str:
     times = f"started {_time(document['start_time'])}"
     if "end_time" in document:
         times += f", took {document['run_duration'] / 1000:.1f} s"
-    return f"<p><b class='{result}'>{shown}</b> {escape(current['state_message'])}<br>{times}</p>"
+    return f"<p><b class='{result}'>{shown}</b> {_name(current['state_message'])}<br>{times}</p>"
+
+
+def _name(text: str) -> str:
+    """Text among ours; whatever its direction, ours keeps its own."""
+    return f"<bdi>{escape(text)}</bdi>"
 
 
 def _block(title: str, text: str, kind: str = "") -> str:

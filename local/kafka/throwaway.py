@@ -21,12 +21,13 @@ from typing import Any
 
 from local.kafka import config
 from local.kafka.config import HOST, Login
+from local.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 JARS = ROOT / ".jars" / "kafka"
 
-_READY_SECONDS = 60
-_STOP_SECONDS = 15
+_READY_SECONDS = 300
+_STOP_SECONDS = 60
 
 
 class NotReadyError(RuntimeError):
@@ -53,7 +54,7 @@ class Part:
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        """Return once the part serves; raise NotReadyError when it ends or takes longer than a minute."""
+        """Return once the part serves; raise NotReadyError when it ends or takes longer than five minutes."""
         assert self.process is not None
         deadline = time.monotonic() + _READY_SECONDS
         while not self.ready():
@@ -195,15 +196,6 @@ def connect_call(port: int, login: Login, method: str, path: str, body: object =
     with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
         answer = response.read()
     return json.loads(answer) if answer else None
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that are free now."""
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def write_private(path: Path, text: str) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import requests
 
+from include.emulation.terminal import printable
+from local.stack import task_log
 from local.stack.errors import StackError
 from local.stack.settings import Stack
 
 FINISHED = {"success", "failed"}
+TOLD = FINISHED | {"running", "deferred", "up_for_retry", "upstream_failed"}
+PAGE = 100
+"""Airflow gives no more at once."""
 
 
 class AirflowApi:
@@ -71,92 +77,111 @@ class AirflowApi:
 
     def import_errors(self) -> list[str]:
         errors = self.call("GET", "/importErrors")["import_errors"]
-        return [f"{error['filename']}: {error['stack_trace'].strip().splitlines()[-1]}" for error in errors]
+        return [
+            f"{error['filename']}: {error['stack_trace'].strip().rpartition('\n')[2]}" for error in errors
+        ]
 
     def dag_ids(self) -> set[str]:
-        return {dag["dag_id"] for dag in self.call("GET", "/dags", params={"limit": 100})["dags"]}
+        return {dag["dag_id"] for dag in self._all("/dags", "dags")}
+
+    def _all(self, path: str, name: str) -> Iterator[dict[str, Any]]:
+        """Yield the items of a list, page by page."""
+        offset = 0
+        while page := self.call("GET", path, params={"limit": PAGE, "offset": offset})[name]:
+            yield from page
+            offset += len(page)
+            if len(page) < PAGE:
+                return
 
     def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
-        """Start a run; returns its id. Wrong parameters are refused before anything runs, misspelt ones too."""
-        known = set(self.call("GET", f"/dags/{dag_id}/details")["params"] or {})
+        """Start a run; returns its id. Wrong parameters are refused before anything runs, misspelt ones too.
+
+        :raises StackError: there is no such DAG, or Airflow refuses the parameters.
+        """
+        if dag_id not in (dag_ids := self.dag_ids()):
+            there = ", ".join(sorted(dag_ids)) or "none"
+            raise StackError(f"There is no DAG {printable(dag_id, 80)}. These are there: {there}")
+        known = set(self.call("GET", f"{_dag(dag_id)}/details")["params"] or {})
         if unknown := sorted(set(conf) - known):
             raise StackError(
-                f"{dag_id} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known)) or 'none'}."
+                f"{dag_id} has no parameter {', '.join(printable(name, 80) for name in unknown[:10])}; "
+                f"it has {', '.join(sorted(known)) or 'none'}."
             )
-        self.call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
-        run = self.call("POST", f"/dags/{dag_id}/dagRuns", json={"conf": conf, "logical_date": None})
+        self.call("PATCH", _dag(dag_id), json={"is_paused": False})
+        run = self.call("POST", f"{_dag(dag_id)}/dagRuns", json={"conf": conf, "logical_date": None})
         return str(run["dag_run_id"])
 
     def wait(self, dag_id: str, run_id: str, say: Callable[[str], None]) -> str:
         """Wait for the run's end, telling every task's state as it changes. Returns ``success`` or ``failed``."""
         told: dict[str, str] = {}
         while True:
-            state = str(self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
+            state = str(self.call("GET", _run(dag_id, run_id))["state"])
             for task in self.tasks(dag_id, run_id):
-                if task["state"] and told.get(task["task_id"]) != task["state"]:
-                    told[task["task_id"]] = task["state"]
-                    seconds = (
-                        f" in {task['duration']:.1f} s"
-                        if task["state"] in FINISHED and task["duration"]
-                        else ""
-                    )
-                    if task["state"] in {
-                        "running",
-                        "deferred",
-                        "success",
-                        "failed",
-                        "up_for_retry",
-                        "upstream_failed",
-                    }:
-                        say(f"    {task['task_id']:<24} {task['state']}{seconds}")
+                name = _name(task)
+                if task["state"] and told.get(name) != task["state"]:
+                    told[name] = task["state"]
+                    ended = task["state"] in FINISHED and task["duration"]
+                    if task["state"] in TOLD:
+                        say(f"    {name:<24} {task['state']}{f' in {ended:.1f} s' if ended else ''}")
             if state in FINISHED:
                 return state
             time.sleep(0.5)
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
-        return list(self.call("GET", path, params={"limit": 200})["task_instances"])
+        return list(self._all(f"{_run(dag_id, run_id)}/taskInstances", "task_instances"))
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
-        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
+        path = f"{_run(dag_id, run_id)}/taskInstances/{quote(task_id, safe='')}/xcomEntries/{key}"
         return self.call("GET", path, params={"deserialize": "false", "stringify": "false"})["value"]
 
     def failure(self, dag_id: str, run_id: str) -> str:
-        """Why a run failed: each failed task with the error of its last log."""
+        """Why a run failed: each failed task with the error that ended its last try."""
         reasons = []
         for task in self.tasks(dag_id, run_id):
             if task["state"] == "failed":
-                reasons.append(f"  {task['task_id']}: {self._last_error(dag_id, run_id, task)}")
+                first, *more = self._why(dag_id, run_id, task)
+                reasons += [f"  {_name(task)}: {first}", *(f"      {line}" for line in more)]
         return "\n".join(reasons) or "  no task failed by itself: look at the run in Airflow's UI"
 
-    def _last_error(self, dag_id: str, run_id: str, task: dict[str, Any]) -> str:
-        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
+    def _why(self, dag_id: str, run_id: str, task: dict[str, Any]) -> list[str]:
+        path = f"{_run(dag_id, run_id)}/taskInstances/{quote(task['task_id'], safe='')}/logs/{task['try_number']}"
         try:
-            entries = self.call("GET", path, headers={"Accept": "application/json"})["content"]
+            # Of a task that has ended, Airflow gives the whole log at once.
+            log = self.call(
+                "GET", path, params={"map_index": task["map_index"]}, headers={"Accept": "application/json"}
+            )
+            return task_log.why_it_failed(log["content"])
         except (StackError, KeyError, TypeError):
-            return "its log cannot be read"
-        details = [
-            detail
-            for entry in entries
-            if isinstance(entry, dict)
-            for detail in entry.get("error_detail") or []
-        ]
-        if details:
-            return f"{details[-1].get('exc_type')}: {details[-1].get('exc_value')}"
-        errors = [
-            e.get("event", "")
-            for e in entries
-            if isinstance(e, dict) and e.get("level") in {"error", "critical"}
-        ]
-        return errors[-1] if errors else "its log names no error"
+            return ["its log cannot be read"]
+
+
+def _dag(dag_id: str) -> str:
+    return f"/dags/{quote(dag_id, safe='')}"
+
+
+def _run(dag_id: str, run_id: str) -> str:
+    return f"{_dag(dag_id)}/dagRuns/{quote(run_id, safe='')}"
+
+
+def _name(task: dict[str, Any]) -> str:
+    """The task's id, and of a mapped one what tells it from its siblings."""
+    if task["map_index"] < 0:
+        return printable(task["task_id"])
+    return printable(f"{task['task_id']}[{task.get('rendered_map_index') or task['map_index']}]", 80)
 
 
 def _reason(reply: requests.Response) -> str:
+    """Return what an answer says is wrong, in one line."""
     try:
-        detail = reply.json().get("detail", reply.text)
-    except ValueError:
+        detail = reply.json()["detail"]
+    except (ValueError, KeyError, TypeError):
         detail = reply.text
     if isinstance(detail, list):
-        detail = "; ".join(f"{'.'.join(map(str, item.get('loc', [])))}: {item.get('msg')}" for item in detail)
+        detail = "; ".join(
+            f"{'.'.join(map(str, item.get('loc', [])))}: {item.get('msg')}"
+            if isinstance(item, dict)
+            else str(item)
+            for item in detail
+        )
     # Airflow appends the whole JSON schema to what is wrong with a parameter.
-    return str(detail).split("\n\nFailed validating")[0][:500]
+    return printable(str(detail).split("\n\nFailed validating")[0].strip(), 500)

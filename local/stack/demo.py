@@ -10,10 +10,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from include.emulation.terminal import printable
 from local.stack import prepare, settings
 from local.stack.airflow_api import AirflowApi
 from local.stack.errors import StackError
+from local.stack.parameters import whole_number
 
 TABLES = ("pin", "geo", "user")
 QUESTIONS = {
@@ -28,7 +31,15 @@ QUESTIONS = {
     "q7": "7  median follower count by joining year",
     "q8": "8  median follower count by joining year and age group",
 }
+NOT_AS_PUBLISHED = (
+    "answers/latest.json is not what the batch publishes. "
+    "Publish it again: make dag DAG=pinterest_daily_batch"
+)
 MOST_ROWS = 12
+MOST_CHARACTERS = 200
+"""Of one value."""
+MOST_POSTS = 1_000_000
+LARGEST_SEED = 2**63 - 1
 
 
 def run_demo(
@@ -40,7 +51,8 @@ def run_demo(
     say: Callable[[str], None],
 ) -> int:
     """Start the stack, load the source, run the three DAGs, and print the ledger and the answers."""
-    posts, seed = _whole(arguments.posts, "POSTS", least=1), _whole(arguments.seed, "SEED")
+    posts = whole_number("POSTS", arguments.posts, 1, MOST_POSTS)
+    seed = whole_number("SEED", arguments.seed, -LARGEST_SEED, LARGEST_SEED)
     began = time.monotonic()
     stack = settings.load_or_create(settings.home_folder())
     say("1/4 The source tables")
@@ -60,7 +72,7 @@ def run_demo(
             return 1
         ledgers[dag_id] = _last_ledger(stack, dag_id)
     say("\n4/4 The ledger and the answers")
-    published = json.loads(read_answers(stack))
+    published = _published(read_answers(stack))
     console = Console(highlight=False)
     _print_ledger(console, ledgers, published["ledger"])
     for key, title in QUESTIONS.items():
@@ -70,14 +82,17 @@ def run_demo(
     return 0
 
 
-def _whole(text: str, name: str, least: int | None = None) -> int:
+def _published(text: str) -> dict[str, Any]:
+    """Return answers/latest.json if it is what the batch publishes."""
+    published = json.loads(text)
     try:
-        number = int(text)
-    except ValueError:
-        raise StackError(f"{name}={text} is not a whole number.") from None
-    if least is not None and number < least:
-        raise StackError(f"{name}={text}: at least {least} is needed.")
-    return number
+        tables = [published["ledger"][part][name] for part in ("run", "total") for name in TABLES]
+        rows = [row for key in QUESTIONS for row in published["answers"][key]]
+    except (KeyError, TypeError) as error:
+        raise StackError(f"{NOT_AS_PUBLISHED} ({printable(repr(error), 80)})") from None
+    if not all(isinstance(each, dict) for each in tables + rows):
+        raise StackError(NOT_AS_PUBLISHED)
+    return dict(published)
 
 
 def _last_ledger(stack: settings.Stack, dag_id: str) -> dict[str, Any]:
@@ -109,9 +124,11 @@ def _ledger_table(title: str, ledger: dict[str, Any]) -> Table:
         table.add_column(name, justify="right", min_width=7)
     for count in ledger["pin"]:
         if count not in {"by_reason", "total"}:
-            table.add_row(count.replace("_", " "), *(_text(ledger[name].get(count)) for name in TABLES))
+            label = _shown(count.replace("_", " "))
+            table.add_row(label, *(_shown(ledger[name].get(count)) for name in TABLES))
     for reason in sorted({reason for name in TABLES for reason in ledger[name].get("by_reason", {})}):
-        table.add_row(f"  {reason}", *(_text(ledger[name]["by_reason"].get(reason, 0)) for name in TABLES))
+        counts = (ledger[name].get("by_reason", {}).get(reason, 0) for name in TABLES)
+        table.add_row(_shown(f"  {reason}"), *map(_shown, counts))
     return table
 
 
@@ -119,21 +136,24 @@ def _print_answer(console: Console, title: str, rows: list[dict[str, Any]]) -> N
     table = Table(title=title, title_justify="left", title_style="bold", min_width=len(title) + 2)
     for column in rows[0] if rows else ["no rows"]:
         numeric = rows and isinstance(rows[0][column], int | float)
-        table.add_column(column, justify="right" if numeric else "left")
+        table.add_column(_shown(column), justify="right" if numeric else "left")
     for row in rows[:MOST_ROWS]:
-        table.add_row(*(_text(value) for value in row.values()))
+        table.add_row(*map(_shown, row.values()))
     if len(rows) > MOST_ROWS:
         table.caption = f"… and {len(rows) - MOST_ROWS} more rows: make -s answers"
         table.caption_justify = "left"
     console.print(table)
 
 
-def _text(value: Any) -> str:
+def _shown(value: Any) -> Text:
+    """Return a value as a cell; a str would be read as rich's markup."""
     if value is None:
-        return "-"
+        return Text("-")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)
+    return Text(
+        f"{value:,}" if isinstance(value, int) and value > 9999 else printable(value, MOST_CHARACTERS)
+    )
 
 
 def _print_addresses(stack: settings.Stack, say: Callable[[str], None]) -> None:

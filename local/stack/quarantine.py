@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from include.emulation import terminal
+
 EXAMPLES = 2
 """Records shown for each table and reason."""
 WIDTH = 80
@@ -22,7 +24,7 @@ def show(lake: Path, say: Callable[[str], None]) -> None:
     counts: Counter[Kind] = Counter()
     examples: dict[Kind, list[dict[str, Any]]] = {}
     for row in _rows(lake / "quarantine"):
-        kind = row["table"], row["reason"]
+        kind = terminal.printable(row["table"]), terminal.printable(row["reason"])
         counts[kind] += 1
         if len(kept := examples.setdefault(kind, [])) < EXAMPLES:
             kept.append(row)
@@ -37,7 +39,7 @@ def show(lake: Path, say: Callable[[str], None]) -> None:
     for (table, reason), kept in sorted(examples.items()):
         say(f"\n  {table} · {reason}")
         for row in kept:
-            say(f"    {row['source']} {row['shard']}@{row['position']}")
+            say(terminal.printable(f"    {row['source']} {row['shard']}@{row['position']}"))
             say(f"      {printable(row['raw'])}")
     say(f"\nWhen a rule has changed, what is held in pin, geo and user can be read again:\n  {RETRY}")
 
@@ -46,11 +48,9 @@ def printable(raw: bytes | None, width: int = WIDTH - 6) -> str:
     """Return the beginning of a record's bytes, as text that no terminal obeys."""
     if raw is None:
         return "(no value)"
-    text = raw[:width].decode("utf-8", "backslashreplace")
-    shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-    if not shown.strip():
-        return f"(blank, {len(raw)} bytes)"
-    return shown if len(shown) <= width and len(raw) <= width else shown[: width - 1] + "…"
+    longest = 4 * (width + 1)  # in UTF-8
+    text = raw[:longest].decode("utf-8", "backslashreplace")
+    return terminal.printable(text, width) if text.strip(" ") else f"(blank, {len(raw)} bytes)"
 
 
 def _rows(folder: Path) -> Iterator[dict[str, Any]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from include.emulation.parameters import whole_number
+from include.emulation.terminal import printable
+from local.ports import free_ports
 from local.stack.errors import StackError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -197,7 +199,7 @@ def load_or_create(home: Path) -> Stack:
     home.chmod(0o700)
     _require_hard_links(home)
     stack = Stack(
-        home, _new_ports(os.environ.get("PORT_OFFSET", "0")), _new_credentials(), secrets.token_hex(8)
+        home, _new_ports(os.environ.get("PORT_OFFSET") or "0"), _new_credentials(), secrets.token_hex(8)
     )
     write_private(stack.etc / "credentials.json", json.dumps(stack.credentials, indent=1))
     write_private(
@@ -222,25 +224,15 @@ def _require_hard_links(home: Path) -> None:
 
 def _new_ports(offset: str) -> dict[str, int]:
     if offset == "auto":
-        taken: set[int] = set()
-        return {name: _free_port(taken) for name in DEFAULT_PORTS}
+        return dict(zip(DEFAULT_PORTS, free_ports(len(DEFAULT_PORTS)), strict=True))
+    given = f"PORT_OFFSET={printable(offset, 40)}"
     try:
-        moved = {name: port + int(offset) for name, port in DEFAULT_PORTS.items()}
+        moved = {name: port + whole_number(offset) for name, port in DEFAULT_PORTS.items()}
     except ValueError:
-        raise StackError(f"PORT_OFFSET={offset} is neither a whole number nor 'auto'.") from None
+        raise StackError(f"{given} is neither a whole number nor 'auto'.") from None
     if not all(1024 <= port <= 65535 for port in moved.values()):
-        raise StackError(f"PORT_OFFSET={offset} moves a port out of 1024..65535.")
+        raise StackError(f"{given} moves a port out of 1024..65535.")
     return moved
-
-
-def _free_port(taken: set[int]) -> int:
-    while True:
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            port = int(probe.getsockname()[1])
-        if port not in taken:
-            taken.add(port)
-            return port
 
 
 def _new_credentials() -> dict[str, str]:

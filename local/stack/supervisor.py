@@ -177,7 +177,9 @@ class Supervisor:
         if state.get("statename") == RUNNING and part.ready():
             return True
         if seconds > part.ready_seconds:
-            raise StackError(f"{part.name} has not answered for {seconds:.0f} s. {self._log_of(part)}")
+            raise StackError(
+                f"{part.name} has not answered for {part.ready_seconds:.0f} s. {self._log_of(part)}"
+            )
         return False
 
     def _log_of(self, part: Part) -> str:

@@ -47,6 +47,7 @@ from botocore.credentials import Credentials
 from requests.auth import AuthBase
 
 from pinterest_pipeline.redaction import quoted
+from pinterest_pipeline.printable import printable
 
 __all__ = [
     "CredentialsRefused",
@@ -491,7 +492,7 @@ def _failure(error: GatewayError) -> Failure:
 def _topic_result(item: Mapping[str, Any]) -> TopicAck | Failure | _Again:
     code = item.get("error_code")
     if code:
-        failure = Failure(200, str(code), _excerpt(str(item.get("error") or "no reason given")))
+        failure = Failure(200, _excerpt(str(code)), _excerpt(str(item.get("error") or "no reason given")))
         return _Again(failure) if code in KAFKA_RETRIABLE else failure
     partition, offset = item.get("partition"), item.get("offset")
     if not (isinstance(partition, int) and isinstance(offset, int)):
@@ -501,7 +502,8 @@ def _topic_result(item: Mapping[str, Any]) -> TopicAck | Failure | _Again:
 
 def _stream_result(item: Mapping[str, Any]) -> StreamAck | Failure | _Again:
     if code := item.get("ErrorCode"):
-        return _Again(Failure(200, str(code), _excerpt(str(item.get("ErrorMessage") or "no reason given"))))
+        reason = _excerpt(str(item.get("ErrorMessage") or "no reason given"))
+        return _Again(Failure(200, _excerpt(str(code)), reason))
     shard, number = item.get("ShardId"), item.get("SequenceNumber")
     if not isinstance(shard, str) or not isinstance(number, str) or not number.isdecimal():
         return _Again(_failure(_nonsense(200, "neither an error nor a shard and sequence number")))
@@ -537,7 +539,7 @@ def _answer(response: requests.Response) -> dict[str, Any]:
 def _error(status: int, kind: str, body: dict[str, Any], text: str) -> GatewayError:
     message = body.get("message") or body.get("Message") or body.get("error") or text or "no reason given"
     reason = _excerpt(str(message))
-    code = kind or str(body.get("error_code") or f"http_{status}")
+    code = _excerpt(kind or str(body.get("error_code") or f"http_{status}"))
     retriable = kind in AWS_RETRIABLE or status in {408, 429} or status >= 500
     if kind == "ResourceNotFoundException":
         return StreamNotFound(status, code, reason)
@@ -559,5 +561,4 @@ def _object(content: bytes) -> dict[str, Any] | None:
 
 def _excerpt(text: str) -> str:
     """The first line, and not all of a long one: enough to act on, and free of echoed headers."""
-    line = re.split(r"[\r\n]", text.strip(), maxsplit=1)[0]
-    return line if len(line) <= EXCERPT_LENGTH else line[: EXCERPT_LENGTH - 1] + "…"
+    return printable(re.split(r"[\r\n]", text.strip(), maxsplit=1)[0], EXCERPT_LENGTH)

@@ -11,6 +11,7 @@ from unittest import mock
 
 import jsonschema
 import pytest
+import time_machine
 from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException
@@ -145,12 +146,12 @@ def test_schedules(dag_bag: Any) -> None:
     }
 
 
-def test_switching_the_batch_on_runs_nothing_before_the_next_midnight(dag_bag: Any) -> None:
+@pytest.mark.parametrize("now", ["2030-03-01T00:00:01+00:00", "2030-03-01T23:59:59.999+00:00"])
+def test_switching_the_batch_on_runs_nothing_before_the_next_midnight(dag_bag: Any, now: str) -> None:
     serialized = DagSerialization.to_dict(dag_bag.dags["pinterest_daily_batch"])
-    first: Any = DagSerialization.from_dict(serialized).next_dagrun_info(last_automated_run_info=None)
-    assert first.run_after > datetime.now(UTC)
-    assert first.run_after - datetime.now(UTC) <= timedelta(days=1)
-    assert (first.run_after.hour, first.run_after.minute) == (0, 0)
+    with time_machine.travel(now, tick=False):
+        first: Any = DagSerialization.from_dict(serialized).next_dagrun_info(last_automated_run_info=None)
+    assert first.run_after == datetime(2030, 3, 2, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_everything_loads(mwaa_home: Path) -> None:
         cwd=mwaa_home,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

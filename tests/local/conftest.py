@@ -81,7 +81,7 @@ def start_part(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
 
         threading.Thread(target=follow, daemon=True).start()
         running.append(part)
-        while (line := lines.get(timeout=60)) is not None:
+        while (line := lines.get(timeout=300)) is not None:
             if found := ADDRESS.search(line):
                 part.url = found[0]
                 return part
@@ -90,7 +90,7 @@ def start_part(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
     yield start
     for part in running:
         part.process.terminate()
-        part.process.wait(timeout=30)
+        part.process.wait(timeout=120)
 
 
 @pytest.fixture(scope="session")
@@ -152,7 +152,7 @@ def stub_server() -> Iterator[Stub]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_PUT = do_DELETE = handle_any
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

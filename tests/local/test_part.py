@@ -94,7 +94,7 @@ def test_a_busy_port_is_one_line_and_a_status(module: str, tmp_path: Path) -> No
             cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
     assert ended.returncode == 1
     assert ended.stderr == f"{module}: cannot listen on 127.0.0.1:{port}: Address already in use\n"

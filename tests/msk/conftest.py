@@ -6,7 +6,8 @@ import base64
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 
 from local.kafka import throwaway
 from local.kafka.throwaway import Broker, Part
+from local.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -68,7 +70,7 @@ class running_proxy:
     """Start the proxy for a broker, with settings on top of the usual ones."""
 
     def __init__(self, broker: Broker, folder: Path, **settings: object) -> None:
-        (port,) = throwaway.free_ports(1)
+        (port,) = free_ports(1)
         config = {
             "host": "127.0.0.1",
             "port": port,
@@ -84,7 +86,7 @@ class running_proxy:
         throwaway.write_private(folder / "rest_proxy.json", json.dumps(config))
         token = base64.b64encode(b"gateway:let me in").decode()
         self._http = httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Basic {token}"}, timeout=60
+            base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Basic {token}"}, timeout=300
         )
         self._part = Part(
             name="rest proxy",
@@ -113,9 +115,17 @@ class running_proxy:
         self._part.stop()
 
 
+def await_that(true: Callable[[], bool], what: str, seconds: float = 300) -> None:
+    """Return once a condition holds; fail when that takes too long."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.2)
+
+
 def run_proxy(config: Path) -> subprocess.CompletedProcess[str]:
     """Run the proxy to its end, for settings with which it cannot start."""
     return subprocess.run(
         [sys.executable, "-m", "msk.rest_proxy", str(config)],
-        cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip

@@ -7,10 +7,9 @@ import json
 import os
 import string
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +23,8 @@ from kafka.admin import KafkaAdminClient, NewTopic
 
 from local.kafka import throwaway
 from local.kafka.throwaway import Broker, Connect, Part
-from tests.msk.conftest import RunningProxy, running_proxy
+from local.ports import free_ports
+from tests.msk.conftest import RunningProxy, await_that, running_proxy
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / ".jars" / "connect-plugins"
@@ -97,14 +97,6 @@ class World:
         return [status["connector"]["state"], *(task["state"] for task in status["tasks"])]
 
 
-def await_that(true: Callable[[], bool], what: str, seconds: float = 40) -> None:
-    """Return once a condition holds; fail when that takes too long."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.2)
-
-
 def rendered(name: str, values: Mapping[str, str]) -> Any:
     return json.loads(string.Template((ROOT / "msk" / name).read_text()).substitute(values))
 
@@ -149,7 +141,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def started_s3(folder: Path) -> tuple[Part, Any]:
-    (port,) = throwaway.free_ports(1)
+    (port,) = free_ports(1)
     environment = {
         "PATH": os.environ["PATH"],
         "BIND_HOST": "127.0.0.1",
@@ -210,7 +202,7 @@ def test_what_cannot_be_a_line_goes_to_the_dead_letter_topic_and_splits_the_obje
     ]
     producer = KafkaProducer(**world.broker.client_settings(), acks="all")
     sent = [producer.send(topic, value=value, key=b"k", partition=0) for value in values]
-    offsets = [each.get(timeout=10).offset for each in sent]
+    offsets = [each.get(timeout=120).offset for each in sent]
     producer.close()
     first = offsets[0]
     assert offsets == list(range(first, first + 8))

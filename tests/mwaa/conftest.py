@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,12 +51,12 @@ class Part:
             serving.set()
 
         threading.Thread(target=follow, daemon=True).start()
-        serving.wait(60)
+        serving.wait(300)
         assert self.url, "".join(self.log)
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(120)
 
 
 def _config(path: Path, content: dict[str, Any]) -> Path:
@@ -184,11 +184,13 @@ def command(environment: dict[str, str], tmp_path: Path, built: Path) -> Callabl
     """Start `python -m mwaa ARGUMENTS` as a person does, with artefacts that have been proved."""
     proof.mark_proved(built)
 
-    def start(settings: str, *arguments: str, **changes: str) -> subprocess.Popen[str]:
+    def start(
+        settings: str, *arguments: str, program: Sequence[str] = ("-m", "mwaa"), **changes: str
+    ) -> subprocess.Popen[str]:
         file = tmp_path / "mwaa.toml"
         file.write_text(settings)
         return subprocess.Popen(
-            [sys.executable, "-m", "mwaa", "--file", str(file), "--built", str(built), *arguments],
+            [sys.executable, *program, "--file", str(file), "--built", str(built), *arguments],
             cwd=ROOT,
             env={**os.environ, **environment, **changes},
             stdout=subprocess.PIPE,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from local.stack.supervisor import await_that
 from mwaa import stacks
 from mwaa.deployment import Stop
 from mwaa.errors import DeployError
@@ -148,18 +149,29 @@ def api_id(client, settings):
     return next(each["OutputValue"] for each in outputs if each["OutputKey"] == "ApiId")
 
 
+DIES = """
+import os, signal, sys
+import mwaa.__main__ as program
+told = program.say
+def say(text):
+    told(text)
+    if {after!r} in text:
+        os.kill(os.getpid(), signal.SIGKILL)
+program.say = say
+sys.exit(program.main())
+"""
+"""The command, killed at once when it has said this: from outside, it may be over before the kill comes."""
+
+
 @pytest.mark.parametrize("after", ["stack api: create", "notebook"])
 def test_a_killed_deployment_goes_on(somebody, after, command, deployment, settings, client):
     settings = replace(settings, name=f"kill{after[:4].strip()}", prefix=f"kill{after[:4].strip()}")
     text = (
         f'name = "{settings.name}"\nprefix = "{settings.prefix}"\nnotebook_dir = "{settings.notebook_dir}"\n'
     )
-    process = command(text + f"parts = {list(settings.parts)}\n", "deploy", "--yes")
-    for line in process.stdout:
-        if after in line:
-            process.send_signal(signal.SIGKILL)
-            break
-    process.wait(30)
+    killed = ("-c", DIES.format(after=after))
+    process = command(text + f"parts = {list(settings.parts)}\n", "deploy", "--yes", program=killed)
+    assert after in process.communicate(timeout=400)[0].splitlines()[-1]
     assert process.returncode == -signal.SIGKILL
     assert deployment(somebody(), settings).deploy()
     assert not deployment(somebody(), settings).deploy()
@@ -302,11 +314,12 @@ class Arguments:
 
 
 def test_an_argument_of_a_child_is_seen():
-    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(2)', 'a-' + 'word'])"
-    process = subprocess.Popen([sys.executable, "-c", code])
+    waits = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()', 'a-' + 'word'])"
+    process = subprocess.Popen([sys.executable, "-c", waits], stdin=subprocess.PIPE)
     with Arguments(process.pid) as arguments:
-        process.wait(30)
-    assert [each for each in arguments.seen if "a-word" in each]
+        await_that(lambda: any("a-word" in each for each in list(arguments.seen)), 120, "it is not seen")
+        process.communicate(b"\n")
+    assert process.returncode == 0
 
 
 def test_the_secrets_are_in_their_places_and_nowhere_else(command, environment, settings, client, built):

@@ -5,6 +5,7 @@ import json
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
+from mwaa import __main__ as main
 from mwaa import connections
 from mwaa.errors import DeployError, SettingError, spoken
 from mwaa.settings import Settings
@@ -46,7 +47,7 @@ WORKSPACE = 'name = "wrong"\nparts = ["storage", "databricks"]\n'
 def test_a_person_is_told_what_is_wrong(command, tmp_path, settings, arguments, changes, says):
     home = {"HOME": str(tmp_path), "DATABRICKS_CONFIG_FILE": str(tmp_path / "none")}
     process = command(settings, *arguments, **home, **changes)
-    output = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=400)[0]
     assert process.returncode == 1
     assert says in output
     assert "Traceback" not in output
@@ -93,7 +94,7 @@ def test_an_end_of_input_is_a_no(monkeypatch):
 
 def test_another_server_is_no_workspace(command, environment, tmp_path):
     process = command(WORKSPACE, "diff", DATABRICKS_HOST=environment["AWS_ENDPOINT_URL"], HOME=str(tmp_path))
-    output = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=400)[0]
     assert process.returncode == 1
     assert output.splitlines() == [
         "What answers at DATABRICKS_HOST is no Databricks workspace. Set the workspace's address, such as "
@@ -224,3 +225,11 @@ def test_a_login_in_the_storage_is_refused_and_not_repeated(storage):
     ) as caught:
         Settings(storage=storage)
     assert "AKIAKEY" not in str(caught.value)
+
+
+def test_what_aws_answers_commands_no_terminal(capsys, monkeypatch):
+    main.say("NOT  MWAA environment  \x1b[2J\x9b31m\u202e\ud83d\n  next")
+    assert capsys.readouterr().out == "NOT  MWAA environment  \\x1b[2J\\x9b31m\\u202e\\ud83d\n  next\n"
+    monkeypatch.setattr("sys.argv", ["mwaa", "--file", "no\x1b[2J.toml", "diff"])
+    assert main.main() == 1
+    assert r"no\x1b[2J.toml" in capsys.readouterr().err

@@ -90,9 +90,9 @@ class Streams:
     def kill_driver(self) -> None:
         """Kills one of the two processes of the stream job's driver, and waits until another goes on."""
         before = self.bench.told()["started_at"]
-        commands = self.processes(lambda process: (process, process.cmdline()))
-        [python] = [process for process, command in commands if _is_driver(command)]
-        [jvm] = [child for child in python.children() if child.name() == "java"]
+        there = self.processes(lambda each: (each, each.ppid(), each.name(), each.cmdline()))
+        [python] = [process for process, _, _, command in there if _is_driver(command)]
+        [jvm] = [process for process, parent, name, _ in there if parent == python.pid and name == "java"]
         self.pick.choice([python, jvm]).kill()
         await_that(lambda: self.bench.told()["started_at"] != before, 600, "no other driver takes records")
 

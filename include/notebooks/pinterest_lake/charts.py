@@ -8,6 +8,8 @@ from html import escape
 from pyspark.sql import Row
 
 MOST_BARS = 30
+MOST_CHARACTERS = 40
+"""Of a name: more has no room beside the bar."""
 _BAR, _GAP, _LABELS, _WIDTH = 16, 6, 220, 420
 
 
@@ -27,7 +29,7 @@ def bars(title: str, rows: Sequence[Row]) -> str:
 
 def _bar(number: int, row: Row, most: float) -> str:
     *names, value = row
-    label = " · ".join("–" if name is None else str(name) for name in names)
+    label = " · ".join("–" if name is None else _printable(str(name)) for name in names)
     top = number * (_BAR + _GAP)
     width = max(_WIDTH * float(value) / most, 1)
     return (
@@ -35,3 +37,9 @@ def _bar(number: int, row: Row, most: float) -> str:
         f'<rect x="{_LABELS}" y="{top}" width="{width:.0f}" height="{_BAR}" fill="#4477aa"/>'
         f'<text x="{_LABELS + width + 6:.0f}" y="{top + 12}">{value:,}</text>\n'
     )
+
+
+def _printable(name: str) -> str:
+    """The beginning of a text from the data, with what would be obeyed or hidden (text direction, say) as escapes."""
+    shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in name[: MOST_CHARACTERS + 1])
+    return shown if len(shown) <= MOST_CHARACTERS else shown[: MOST_CHARACTERS - 1] + "…"

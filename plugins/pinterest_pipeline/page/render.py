@@ -1,4 +1,4 @@
-"""From what was published to HTML. Every value is escaped."""
+"""From what was published to HTML. Every value is escaped: nothing in it is obeyed, and all of it is text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from pinterest_pipeline.config import TABLES
+from pinterest_pipeline.printable import printable
 
 TITLES = {
     "q1": "1 · Most popular category in each country",
@@ -130,4 +131,4 @@ def _cell(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else escape(str(value))
+    return "" if value is None else escape(printable(value))

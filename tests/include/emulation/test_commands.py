@@ -94,7 +94,7 @@ def run(*command: str, cwd: Path = ROOT, **variables: str) -> subprocess.Complet
         env=environment(**variables),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -176,10 +176,10 @@ def test_control_c_and_kill_report_what_was_acknowledged(
     def interrupt(request: int) -> None:
         if request == 5:
             process.send_signal(kill)
-            process.wait(30)
+            process.wait(120)
 
     api.before = interrupt
-    out, said = process.communicate(timeout=60)
+    out, said = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "interrupted" in said
     assert "Traceback" not in said
@@ -218,6 +218,14 @@ def test_a_bad_value_in_the_middle_loses_no_account(api: Api, make_source: Any) 
         (["--posts", "0"], 2, "at least 1 post"),
         (["--posts", "-3"], 2, "at least 1 post"),
         (["--posts", "many"], 2, "'many' is no number"),
+        (["--posts", "1e3"], 2, "'1e3' is no number"),
+        (["--posts", "٣"], 2, "'٣' is no number"),
+        (["--posts", ""], 2, "'' is no number"),
+        (["--posts", "\x1b[2J"], 2, r"'\x1b[2J' is no number"),
+        (["--posts", "9" * 5000], 2, f"at most 1,000,000,000 posts, not {'9' * 39}…"),
+        (["--seed", "1_000"], 2, "'1_000' is no number"),
+        (["--seed", "9" * 5000], 2, "the seed is between -9,223,372,036,854,775,807 and 9,223"),
+        (["--rate", "٣"], 2, "'٣' is no number"),
         (["--rate", "0"], 2, "above 0 posts a second"),
         (["--rate", "nan"], 2, "above 0 posts a second"),
         (["--rate", "5", "--pace", "classic"], 2, "not allowed with"),

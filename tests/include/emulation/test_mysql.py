@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -21,10 +20,11 @@ from include.emulation.database import SourceError, SourceUnavailable, shown
 from include.emulation.emulation import emulate
 from include.emulation.load import load
 from include.emulation.source import TABLES, Source
+from local.ports import free_ports
 
 SERVER = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 INSTALL = shutil.which("mariadb-install-db")
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 300
 
 pytestmark = pytest.mark.skipif(
     not (SERVER and INSTALL), reason="needs a MariaDB server: apt-get install mariadb-server"
@@ -46,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
         timeout=PATIENCE_SECONDS,
     )
     url = URL.create(
-        "mysql+pymysql", "pinterest", secrets.token_urlsafe(16), "127.0.0.1", _free_port(), "pinterest"
+        "mysql+pymysql", "pinterest", secrets.token_urlsafe(16), "127.0.0.1", free_ports(1)[0], "pinterest"
     )
     first = folder / "first.sql"
     first.touch(mode=0o600)
@@ -79,12 +79,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
     finally:
         process.terminate()
         process.wait(PATIENCE_SECONDS)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _socket_of(folder: Path) -> str:

@@ -32,3 +32,12 @@ def test_nothing_zero_and_too_much() -> None:
     html = charts.bars("many", [Row(year=year, count=1) for year in range(charts.MOST_BARS + 5)])
     assert len(drawn(html)[1]) == charts.MOST_BARS
     assert "and 5 more" in html
+
+
+def test_a_name_from_the_data_is_shown_and_obeyed_by_nothing() -> None:
+    rows = [
+        Row(country="\x1b[2J\u202e\x00\ufeff</text><script>", count=1),
+        Row(country="x" * 1_000_000, count=1),
+    ]
+    texts, _ = drawn(charts.bars("q", rows))
+    assert texts == [r"\x1b[2J\u202e\x00\ufeff</text><script>", "1", "x" * 39 + "…", "1"]

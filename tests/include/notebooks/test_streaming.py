@@ -435,13 +435,13 @@ def test_the_job_from_its_streams_to_the_tables(workspace: Workspace, streams: F
     job.start()
     streams.put(workspace.spark, "geo", more := some("geo", 40, 5))
     records["geo"] = records["geo"] | more
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while progress_of(workspace)["streams"]["streaming-pinterest-geo"]["read"] < len(records["geo"]):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     stop.mkdir(parents=True)
     (stop / "asked").touch()
-    job.join(60)
+    job.join(300)
     assert ended["streaming-pinterest-geo"]["committed"] == ends(records["geo"])
     check(workspace, records)
 

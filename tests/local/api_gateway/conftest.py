@@ -45,7 +45,7 @@ class Api:
         SigV4Auth(credentials or self.credentials, service, region).add_auth(request)
         signed = dict(request.headers)
         return self.session.request(
-            method, url, data=data if sent is None else sent, headers=signed, timeout=30
+            method, url, data=data if sent is None else sent, headers=signed, timeout=120
         )
 
 

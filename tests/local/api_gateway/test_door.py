@@ -24,7 +24,7 @@ def seen(reply: requests.Response) -> tuple[int, dict[str, str]]:
     ],
 )
 def test_unsigned_requests_are_refused(method: str, path: str, api: Any) -> None:
-    reply = requests.request(method, api.url + path, timeout=10)
+    reply = requests.request(method, api.url + path, timeout=60)
     assert seen(reply) == MISSING
     assert reply.headers["x-amzn-ErrorType"] == "MissingAuthenticationTokenException"
 
@@ -47,7 +47,7 @@ def test_a_route_that_is_not_in_the_file_is_no_route(method: str, path: str, api
 
 
 def test_another_stage_is_forbidden(api: Any) -> None:
-    assert seen(requests.get(api.url.replace("/test", "/prod") + "/streams", timeout=10)) == (
+    assert seen(requests.get(api.url.replace("/test", "/prod") + "/streams", timeout=60)) == (
         403,
         {"message": "Forbidden"},
     )
@@ -71,7 +71,7 @@ def test_a_wrong_signature_is_refused_in_awss_words(api: Any, key: Credentials) 
         {"message": "Credential should be scoped to correct service: 'execute-api'."},
     )
     assert api.call("GET", "/streams", region="eu-west-1").status_code == 403
-    basic = requests.get(f"{api.url}/streams", auth=("user", "password"), timeout=10)
+    basic = requests.get(f"{api.url}/streams", auth=("user", "password"), timeout=60)
     assert (basic.status_code, basic.headers["x-amzn-ErrorType"]) == (403, "IncompleteSignatureException")
     assert "dXNlcjpwYXNzd29yZA" not in basic.text
 
@@ -85,7 +85,7 @@ def test_a_made_up_session_token_is_refused(api: Any, key: Credentials) -> None:
 
 
 def test_health_needs_no_signature(api: Any) -> None:
-    assert requests.get(api.url.replace("/test", "/ping"), timeout=10).text == "healthy"
+    assert requests.get(api.url.replace("/test", "/ping"), timeout=60).text == "healthy"
 
 
 def test_a_body_may_be_ten_mebibytes_and_no_byte_more(api: Any) -> None:

@@ -53,12 +53,12 @@ class Part:
             serving.set()
 
         threading.Thread(target=follow, daemon=True).start()
-        serving.wait(60)
+        serving.wait(300)
         assert self.url, "".join(self.log)
 
     def stop(self, signal_: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(signal_)
-        return self.process.wait(30)
+        return self.process.wait(120)
 
 
 @dataclass
@@ -145,7 +145,7 @@ class Lab:
     def life_cycle(self, run_id: int) -> str:
         return str(self.client.jobs.get_run(run_id).state.life_cycle_state.value)
 
-    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 150) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 400) -> Any:
         """Returns the condition's first true value."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

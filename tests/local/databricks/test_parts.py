@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from local.databricks import page
+from local.databricks.app import _html
 from local.databricks.errors import ApiError
 from local.databricks.execution import describe
 from local.databricks.modules import Modules
@@ -315,3 +317,17 @@ def test_the_workspace_itself_may_lie_behind_a_link(tmp_path: Path) -> None:
     tree.write("/Shared/x", b"1", format_="SOURCE", language="PYTHON", overwrite=False)
     assert [entry.path for entry in tree.list("/Shared")] == ["/Shared/x"]
     assert tree.root == tmp_path / "home" / "workspace"
+
+
+def test_a_page_shows_any_text_as_text() -> None:
+    hostile = "</pre><script>\x1b[2J\u202e\ud83d"
+    state = {"life_cycle_state": "TERMINATED", "result_state": "FAILED", "state_message": hostile}
+    run = {"run_id": 1, "job_id": 2, "run_name": hostile, "state": state, "start_time": 0, "tasks": []}
+    notebook = {"notebook_path": hostile, "base_parameters": {hostile: hostile}}
+    task = {"task_key": hostile, "notebook_task": notebook, "state": state, "start_time": 0}
+    output = {"error_trace": hostile, "notebook_output": {"result": hostile}}
+    for text in (page.render_list([run]), page.render(run, [(task, output, hostile)])):
+        body = bytes(_html(text).body).decode()
+        assert "<script>" not in body
+        assert "<bdi>&lt;/pre&gt;&lt;script&gt;" in body
+        assert r"\ud83d</bdi>" in body

@@ -102,8 +102,12 @@ def test_a_busy_port_names_its_holder_and_the_way_out(stack):
 
 
 def test_down_ends_everything_that_a_part_started_and_nothing_else(stack):
-    detached = "import subprocess,sys,time; subprocess.Popen(['sleep','600'], start_new_session=True); time.sleep(600)"
-    start(stack, Part("kafka", [sys.executable, "-c", detached], lambda: True))
+    detached = (
+        "import subprocess, time; subprocess.Popen(['sleep', '600'], start_new_session=True); "
+        "print('started', flush=True); time.sleep(600)"
+    )
+    log = stack.log / "kafka.log"
+    start(stack, Part("kafka", [sys.executable, "-c", detached], lambda: "started" in log.read_text()))
     other = subprocess.Popen(["sleep", "600"], env={**os.environ, MARKER: "another stack"})
     try:
         assert Supervisor(stack).shut_down([], print) == 3

@@ -6,7 +6,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from local.__main__ import read_answers
 from local.stack import prepare
+from local.stack.errors import StackError
 from local.stack.settings import DEFAULT_PORTS, Stack
 
 
@@ -74,6 +76,21 @@ def test_a_stand_in_that_was_killed_has_its_stacks_and_streams(start_part, aws_c
     )["ShardIterator"]
     (record,) = kinesis.get_records(ShardIterator=iterator)["Records"]
     assert (record["Data"], record["SequenceNumber"]) == (b"x", put["SequenceNumber"])
+
+
+def test_the_published_answers_are_read_or_refused_with_the_way_out(start_part, aws_config, stack_of):
+    stack = stack_of(start_part("local.aws", aws_config()))
+    with pytest.raises(StackError, match=r"^Nothing is published yet\. Run: make demo"):
+        read_answers(stack)
+    s3 = client(stack, "s3")
+    s3.create_bucket(Bucket=stack.bucket)
+    text = '{"answers": "\x7f\x9b2J\u202eé😀"}'
+    s3.put_object(Bucket=stack.bucket, Key="answers/latest.json", Body=text.encode())
+    assert read_answers(stack) == text
+    for body in (b"", b"{", b"\xff", text.encode("utf-16"), b"[" * 20_000):
+        s3.put_object(Bucket=stack.bucket, Key="answers/latest.json", Body=body)
+        with pytest.raises(StackError, match=r"^answers/latest\.json is not what the batch publishes"):
+            read_answers(stack)
 
 
 def test_resources_without_their_stacks_are_left_as_they_are(start_part, aws_config, stack_of):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from local.kafka import throwaway
 from local.kafka.throwaway import Broker
 from msk.rest_proxy.__main__ import listen
-from tests.msk.conftest import RunningProxy, running_proxy
+from tests.msk.conftest import RunningProxy, await_that, running_proxy
 
 Stored = dict[tuple[int, int], tuple[bytes | None, bytes | None]]
 
@@ -148,7 +149,9 @@ def test_a_killed_broker_loses_and_doubles_nothing(own_broker: Broker, tmp_path:
     admin.create_topics([NewTopic("pin", num_partitions=3, replication_factor=1)])
     admin.close()
     (tmp_path / "proxy").mkdir()
-    with running_proxy(own_broker, tmp_path / "proxy") as proxy, ThreadPoolExecutor(4) as pool:
+    killed, underway = threading.Event(), threading.Barrier(5)
+    slow = running_proxy(own_broker, tmp_path / "proxy", request_timeout_seconds=300)
+    with slow as proxy, ThreadPoolExecutor(4) as pool:
 
         def post(first: int) -> list[tuple[int, int, int]]:
             answer = proxy.produce("pin", produce_body({key: key for key in range(first, first + 100)}))
@@ -161,13 +164,24 @@ def test_a_killed_broker_loses_and_doubles_nothing(own_broker: Broker, tmp_path:
                 if each["error_code"] is None
             ]
 
-        assert len(post(0)) == 100
-        posts = [pool.submit(post, first) for first in range(100, 4100, 100)]
-        posts[5].result()
+        def keep_posting(first: int) -> tuple[int, list[tuple[int, int, int]]]:
+            """Post a hundred records at a time until the broker is killed, and five hundred from then on."""
+            count, acknowledged, left = 0, post(first), 5
+            underway.wait()
+            while left:
+                left -= killed.is_set()
+                count += 100
+                acknowledged += post(first + count)
+            return count + 100, acknowledged
+
+        posting = [pool.submit(keep_posting, first) for first in range(0, 4_000_000, 1_000_000)]
+        underway.wait()
         own_broker.kill()
-        assert not all(each.done() for each in posts)
+        killed.set()
+        assert not any(each.done() for each in posting)
         own_broker.start()
-        acknowledged = [each for post in posts for each in post.result()]
+        posted = sum(each.result()[0] for each in posting)
+        acknowledged = [ack for each in posting for ack in each.result()[1]]
     records = stored(own_broker, "pin")
     assert [records[partition, offset] for key, partition, offset in acknowledged] == [
         (b"%d" % key, b"%d" % key) for key, _, _ in acknowledged
@@ -175,7 +189,7 @@ def test_a_killed_broker_loses_and_doubles_nothing(own_broker: Broker, tmp_path:
     keys = [key for key, _ in records.values()]
     assert len(keys) == len(set(keys))
     # the broker is back long before a request gives up, so all of them were written after all
-    assert len(acknowledged) == 4000
+    assert len(acknowledged) == posted
 
 
 def test_without_kafka_every_answer_is_503_in_bounded_time_and_it_recovers(
@@ -193,7 +207,8 @@ def test_without_kafka_every_answer_is_503_in_bounded_time_and_it_recovers(
             if "pin" not in admin.list_topics():
                 admin.create_topics([NewTopic("pin", num_partitions=1, replication_factor=1)])
             admin.close()
-            assert proxy.http.get("/").json() == {"kafka": "answers"}
+            await_that(lambda: proxy.http.get("/").json() == {"kafka": "answers"}, "the proxy has noticed")
+            await_that(lambda: proxy.produce("pin", produce_body({1: 1})).status_code == 200, "the topic")
             answer = proxy.produce("pin", produce_body({1: 1}))
             assert answer.json()["offsets"][0]["error_code"] is None, answer.text
             own_broker.kill()

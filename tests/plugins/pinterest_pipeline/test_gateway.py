@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -308,6 +309,21 @@ def test_refused_credentials_are_named(api: Api) -> None:
     assert len(api.requests) == 1
 
 
+def test_what_an_answer_says_commands_no_terminal_and_can_be_logged(api: Api) -> None:
+    """A log of Airflow's takes no half of a surrogate pair: the error that holds one would end the task without it."""
+    said, shown = "\x1b[2J\x9b\u202e\ud83d", r"\x1b[2J\x9b\u202e\ud83d"
+    api.answer = lambda _: (400, {"error_code": said, "message": said + "\nmore"})
+    assert client_of(api.url).produce("t", [(1, {"ind": 1})]) == [Failure(400, shown, shown)]
+    api.answer = lambda _: (200, {"offsets": [{"error_code": 1, "error": said}]})
+    assert client_of(api.url).produce("t", [(1, {"ind": 1})]) == [Failure(200, "1", shown)]
+    api.answer = lambda _: (
+        200,
+        {"FailedRecordCount": 1, "Records": [{"ErrorCode": said, "ErrorMessage": said}]},
+    )
+    client = client_of(api.url, max_attempts=1)
+    assert client.put_records("s", [(1, {"ind": 1})]) == [Failure(200, shown, shown)]
+
+
 def test_patience_ends(api: Api) -> None:
     waits: list[float] = []
     api.answer = lambda _: (502, {"message": "Bad gateway"})
@@ -376,9 +392,10 @@ def test_an_interrupted_call_tells_what_it_knows(api: Api) -> None:
 
 
 def test_a_port_where_nobody_listens() -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
-        url = f"http://127.0.0.1:{server.server_port}/stage"
-    [failure] = client_of(url, max_attempts=2).produce("t", [(1, {"ind": 1})])
+    with socket.socket() as reserved:  # bound, so that nobody else comes to listen there
+        reserved.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{reserved.getsockname()[1]}/stage"
+        [failure] = client_of(url, max_attempts=2).produce("t", [(1, {"ind": 1})])
     assert isinstance(failure, Failure)
     assert (failure.status, failure.code) == (None, "no_answer")
     assert "cannot be reached" in failure.reason
@@ -389,12 +406,12 @@ def test_an_answer_that_takes_too_long(api: Api) -> None:
 
     def answer(request: Request) -> tuple[int, Any]:
         if len(api.requests) == 1:
-            release.wait(30)
+            release.wait(120)
         return topic_answer(request)
 
     api.answer = answer
     try:
-        client = client_of(api.url, timeout_seconds=0.2)
+        client = client_of(api.url, timeout_seconds=2)  # the second answer has to come in time too
         assert client.produce("t", [(1, {"ind": 1})]) == [TopicAck(0, 0)]
     finally:
         release.set()

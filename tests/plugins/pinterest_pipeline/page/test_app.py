@@ -109,6 +109,19 @@ def test_ledger_and_answers() -> None:
     assert titles == ["1", "2", "2", "3", "3", "4", "5", "6", "7", "8"]
 
 
+def test_no_text_of_the_data_is_obeyed_or_breaks_the_page() -> None:
+    """Nor one that UTF-8 lacks, that turns the direction of text, or that is a megabyte long."""
+    published = copy.deepcopy(PUBLISHED)
+    published["answers"]["q1"] = [{"\u202e": "\ud83d\x1b[2J\u202e\x00"}, {"\u202e": "x" * 1_000_000}]
+    reply = page(lambda: published).get("/")
+    assert reply.status_code == 200
+    assert cells(reply.text, "Most popular category in each country") == [
+        [r"\u202e"],
+        [r"\ud83d\x1b[2J\u202e\x00"],
+        ["x" * 1_999 + "…"],
+    ]
+
+
 def test_values_are_escaped() -> None:
     text = page(lambda: PUBLISHED).get("/").text
     assert "<script" not in text and "<b>1" not in text

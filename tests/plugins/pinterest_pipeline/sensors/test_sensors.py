@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 from unittest import mock
 
 import pytest
+import time_machine
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, TaskDeferred
 
 from pinterest_pipeline.exceptions import WaitFailed
@@ -34,6 +34,9 @@ SENSORS: list[tuple[type[PollingSensor[Any]], dict[str, Any]]] = [
 ]
 
 
+NOON = time_machine.travel(1_900_000_000, tick=False)
+
+
 def first_look(seen: Look) -> Any:
     return mock.patch.object(PollingTrigger, "look", autospec=True, return_value=seen)
 
@@ -41,14 +44,14 @@ def first_look(seen: Look) -> Any:
 @pytest.mark.parametrize(("sensor", "arguments"), SENSORS)
 def test_it_defers_to_its_trigger(sensor: Any, arguments: dict[str, Any]) -> None:
     made = sensor(task_id="t", poke_interval=3, timeout=100, aws_conn_id="other", **arguments)
-    with first_look(Look("not yet")), pytest.raises(TaskDeferred) as deferred:
+    with NOON, first_look(Look("not yet")), pytest.raises(TaskDeferred) as deferred:
         made.execute({})
     assert deferred.value.method_name == "execute_complete"
     assert deferred.value.timeout is None, "the trigger itself says what is missing in time"
     path, serialized = deferred.value.trigger.serialize()
     assert path.endswith(sensor.__name__.removesuffix("Sensor") + "Trigger")
     assert serialized["poll_interval"] == 3
-    assert serialized["end_time"] == pytest.approx(time.time() + 100, abs=10)
+    assert serialized["end_time"] == 1_900_000_100
     assert serialized["aws_conn_id"] == "other"
     serialized.pop("since", None)
     assert arguments.items() <= serialized.items()
@@ -78,11 +81,11 @@ def test_what_comes_through_templates_is_converted() -> None:
     sensor = StreamCommittedSensor(
         task_id="t", positions=None, stream_names=["s"], bucket="b", progress_key="k", databricks_run_id="7"
     )
-    with first_look(Look("not yet")), pytest.raises(TaskDeferred) as deferred:
+    with NOON, first_look(Look("not yet")), pytest.raises(TaskDeferred) as deferred:
         sensor.execute({})
     assert deferred.value.trigger.positions == {}
     assert deferred.value.trigger.databricks_run_id == 7
-    assert deferred.value.trigger.since == pytest.approx(time.time(), abs=10)
+    assert deferred.value.trigger.since == 1_900_000_000
 
 
 def test_it_can_poke_too(kinesis: Any) -> None:
