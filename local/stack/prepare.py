@@ -19,8 +19,9 @@ from kafka import KafkaAdminClient
 
 from local.stack.configure import DAG_IDS, NOTEBOOK_DIR, kafka_commands, write_connections
 from local.stack.errors import StackError
+from local.stack.processes import MARKER
 from local.stack.settings import PREFIX, REGION, ROOT, STAGE, Stack, write_private
-from local.stack.supervisor import MARKER, await_that
+from local.stack.supervisor import await_that
 from mwaa.bucket import Objects, checksum
 from mwaa.errors import DeployError
 from mwaa.settings import Settings
