@@ -96,7 +96,9 @@ def end_stack(home: Path) -> int:
             return 0
         ended = Supervisor(settings.Stack(home, {}, {}, settings.stack_id(home))).shut_down([], say)
         if left and home.is_dir():
-            home_of_a_stack.mark(home)  # what it has made anew as it ended is a stack's: reset and up may have it
+            home_of_a_stack.mark(
+                home
+            )  # what it has made anew as it ended is a stack's: reset and up may have it
     say(f"Down: {ended} processes ended." if ended else "Nothing was running.")
     return 0
 
@@ -261,7 +263,7 @@ def main() -> int:
         print("\nStopped. The stack stays as it is: make status, make down", file=sys.stderr)
         return 130
     except OSError as error:
-        print(f"\n{error.strerror or error} ({error.filename or 'no file named'})", file=sys.stderr)
+        print(f"\n{error.strerror or error} ({error.filename or settings.home_folder()})", file=sys.stderr)
         _print_if_full()
         return 1
     except Exception as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -201,7 +202,16 @@ def connect(url: URL, *, create: bool = False) -> Engine:
         if not path.is_file():
             raise SourceError(f"There is no database {path}.")
     # PEP 249's transactions, which hold CREATE and DROP too.
-    return create_engine(url, connect_args={"autocommit": False})
+    return create_engine(url, connect_args={"autocommit": False, "factory": _SQLiteConnection})
+
+
+class _SQLiteConnection(sqlite3.Connection):
+    """A connection that can roll back what SQLite has rolled back by itself, as it does on a full disk."""
+
+    def rollback(self) -> None:
+        if not self.in_transaction:
+            self.execute("BEGIN")
+        super().rollback()
 
 
 def shown(url: URL) -> str:

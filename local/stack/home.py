@@ -39,7 +39,7 @@ _PROJECT = (
 _SYSTEM = {
     Path("/", name)
     for name in ("bin", "boot", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "media", "mnt", "opt",
-                 "proc", "root", "run", "sbin", "srv", "sys", "tmp", "usr", "usr/local", "var", "var/tmp", "dev/shm")
+                 "proc", "run", "sbin", "srv", "sys", "tmp", "usr", "usr/local", "var", "var/tmp", "dev/shm")
 }  # fmt: skip
 _WHOLLY_SYSTEM = {
     Path("/", name) for name in ("bin", "boot", "etc", "lib", "lib64", "proc", "sbin", "sys", "usr")
@@ -52,11 +52,12 @@ def named(text: str) -> Path:
     :raises StackError: no stack may live there, by its name alone.
     """
     try:
-        home = Path(text).expanduser().resolve()
+        written = Path(os.path.normpath(Path(text).expanduser().absolute()))
+        home = written.resolve()
     except (RuntimeError, OSError) as error:
         raise StackError(f"PIPELINE_HOME={text!r} cannot be resolved: {error}") from None
     check_characters(home, f"PIPELINE_HOME={text!r}", "Choose another folder: PIPELINE_HOME=<folder>")
-    if what := _meant_for_others(home):
+    if what := _meant_for_others(home) or _meant_for_others(written):
         raise StackError(
             f"PIPELINE_HOME={text!r} is {what}, and a stack needs a folder of its own. "
             f"Name one that does not exist yet: PIPELINE_HOME={home / 'stack' if home in _user_homes() else '.local'}"
@@ -85,10 +86,10 @@ def _meant_for_others(home: Path) -> str | None:
         return "the project's own folder, or one above it"
     if home.is_relative_to(ROOT) and home.relative_to(ROOT).parts[0] in _PROJECT:
         return "a part of the project"
-    if any(home == user or home in user.parents for user in _user_homes()):
-        return "a user's home, or a folder above one"
     if home in _SYSTEM | _temporary() or any(home.is_relative_to(folder) for folder in _WHOLLY_SYSTEM):
         return "a folder of the system"
+    if any(home == user or home in user.parents for user in _user_homes()):
+        return "a user's home, or a folder above one"
     if outer := next((folder for folder in home.parents if is_stack(folder)), None):
         return f"inside the folder of another stack ({outer})"
     return None
@@ -150,7 +151,9 @@ def _made(home: Path) -> bool:
         home.mkdir(mode=0o700)
     except FileExistsError:
         if not home.is_dir():
-            raise StackError(f"{home} is no folder. Name another one: PIPELINE_HOME=<folder> make up") from None
+            raise StackError(
+                f"{home} is no folder. Name another one: PIPELINE_HOME=<folder> make up"
+            ) from None
         return False
     return True
 

@@ -55,7 +55,9 @@ def _run_once(stack: Stack, name: str, command: list[str], environment: dict[str
     with log.open("wb") as output:
         done = subprocess.run(command, env=environment, cwd=ROOT, stdout=output, stderr=output, umask=0o077)
     if done.returncode:
-        raise StackError(f"{name} failed with status {done.returncode}. Log: {log}")
+        lines = log.read_text("utf-8", "replace").split("\n")
+        said = next((line for line in reversed(lines) if line.strip()), "it wrote no log")
+        raise StackError(f"{name} failed with status {done.returncode}: {said.strip()}\nLog: {log}")
 
 
 def deploy_templates(stack: Stack) -> None:

@@ -58,6 +58,6 @@ def _with_descendants(processes: Iterable[psutil.Process]) -> set[psutil.Process
 
 def _runs(process: psutil.Process) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

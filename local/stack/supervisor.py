@@ -128,7 +128,9 @@ class Supervisor:
             f"supervisord does not answer. Log: {self.stack.log}/supervisord.log",
         )
         if reaper.poll() is not None:
-            reason = [line for line in said.read_text("utf-8", "replace").splitlines() if "For help" not in line]
+            reason = [
+                line for line in said.read_text("utf-8", "replace").splitlines() if "For help" not in line
+            ]
             raise StackError(f"supervisord did not start: {' '.join(reason[-1:])} (log: {said})")
 
     def _configuration(self, parts: Sequence[Part]) -> str:
@@ -197,7 +199,9 @@ class Supervisor:
                 else:
                     self._stop([part for part in parts if part.name not in running])
             except Exception as error:  # must not take the place of what went wrong first
-                say(f"  What was started could not be ended ({type(error).__name__}: {error}). Try: make down")
+                say(
+                    f"  What was started could not be ended ({type(error).__name__}: {error}). Try: make down"
+                )
             raise
 
     def _start_one(self, part: Part) -> None:
@@ -276,7 +280,9 @@ class Supervisor:
         return len(own)
 
     def _without_reaper(self) -> list[psutil.Process]:
-        return [process for process in self.processes() if not _is_running_module(process, "local.stack.reaper")]
+        return [
+            process for process in self.processes() if not _is_running_module(process, "local.stack.reaper")
+        ]
 
     def _stop(self, parts: Sequence[Part]) -> None:
         """Stop each part once nothing that needs it runs any more: Connect, say, cannot end without Kafka."""
@@ -330,7 +336,7 @@ def _clean_environment() -> dict[str, str]:
 
 def _is_running_module(process: psutil.Process, module: str) -> bool:
     try:
-        return process.cmdline()[1:3] == ["-m", module]
+        return bool(process.cmdline()[1:3] == ["-m", module])
     except psutil.Error:
         return False
 

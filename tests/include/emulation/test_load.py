@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 
 from include.emulation.load import load, main
 from include.emulation.source import Source, SourceError
@@ -236,3 +238,27 @@ def test_the_command_says_what_is_wrong_in_one_line(
     assert message in said
     assert said.count("\n") == 1
     assert "hush" not in said
+
+
+def test_a_full_disk_is_told_with_its_folder_and_leaves_the_tables_as_they_were(tmp_path, caplog):
+    database = f"sqlite:///{tmp_path}/source.db"
+    load(database)
+    with Source(database) as source:
+        before = source.read(range(20))
+
+    def no_more_pages(connection, _):
+        connection.execute("PRAGMA max_page_count = 1")  # SQLite makes it as many as there are
+
+    event.listen(Pool, "connect", no_more_pages)
+    try:
+        with pytest.raises(SourceError) as error:
+            load(database)
+    finally:
+        event.remove(Pool, "connect", no_more_pages)
+    assert str(error.value) == (
+        f"{database} cannot be loaded: database or disk is full. "
+        f"No space left on device: free some in the file system of {tmp_path}."
+    )
+    assert caplog.text == ""  # SQLAlchemy logs what fails as it cleans up
+    with Source(database) as source:
+        assert source.read(range(20)) == before
