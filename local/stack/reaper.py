@@ -1,6 +1,6 @@
 """What keeps a stack's processes together: no process of it can leave, whatever it does to its name or its parent.
 
-    python -m local.stack.reaper FOLDER     # the etc folder of a stack; runs supervisord and takes in its orphans
+    python -m local.stack.reaper FOLDER/     # a stack's etc; runs supervisord and takes in its orphans
 
 On Linux a *child subreaper* becomes the parent of every descendant that loses its own. There are two in a stack: this
 process, the ancestor of all others, which stays until the last of them has ended, even when supervisord is killed;
@@ -28,7 +28,7 @@ def main(etc: str) -> int:
     become_subreaper()
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(name, lambda *_: None)  # it ends last; a handler, since SIG_IGN would be inherited
-    command = [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "-c", f"{etc}/supervisord.conf"]
+    command = [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "-c", f"{etc}supervisord.conf"]
     supervisord = subprocess.Popen(command)
     status = 0
     with contextlib.suppress(ChildProcessError):

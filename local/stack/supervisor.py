@@ -115,7 +115,7 @@ class Supervisor:
         write_private(self.stack.etc / "supervisord.conf", self._configuration(parts))
         # With SPT_NOENV setproctitle writes over no environment: the mark stays.
         environment = {**_clean_environment(), MARKER: self.stack.stack_id, "SPT_NOENV": "1"}
-        command = [sys.executable, "-m", "local.stack.reaper", str(self.stack.etc)]
+        command = [sys.executable, "-m", "local.stack.reaper", f"{self.stack.etc}/"]
         said = self.stack.log / "supervisord-start.log"
         with said.open("wb") as output:
             reaper = subprocess.Popen(

@@ -170,7 +170,7 @@ def test_a_stack_whose_folder_was_deleted_is_told_by_up_and_status_and_ended_by_
     capsys.readouterr()
     commands.down(Namespace())
     assert capsys.readouterr().out == "Down: 2 processes ended.\n"
-    assert [process.pid for process in psutil.process_iter() if process.pid in up and runs(process)] == []
+    assert [(p, p.status(), p.cmdline()) for p in psutil.process_iter() if p.pid in up and runs(p)] == []
     assert not home.exists()
     commands.down(Namespace())
     assert capsys.readouterr().out == f"There is no stack in {home}.\n"
