@@ -95,10 +95,8 @@ def end_stack(home: Path) -> int:
             say(f"There is no stack in {home}.")
             return 0
         ended = Supervisor(settings.Stack(home, {}, {}, settings.stack_id(home))).shut_down([], say)
-        if left and home.is_dir():
-            home_of_a_stack.mark(
-                home
-            )  # what it has made anew as it ended is a stack's: reset and up may have it
+        if left:
+            home_of_a_stack.mark_again(home)  # what it has made as it ended, reset and up may have
     say(f"Down: {ended} processes ended." if ended else "Nothing was running.")
     return 0
 

@@ -158,6 +158,12 @@ def _made(home: Path) -> bool:
     return True
 
 
+def mark_again(home: Path) -> None:
+    """Mark a folder that was deleted under a running stack, if all that is there now is what a stack makes."""
+    if home.is_dir() and {path.name for path in home.iterdir()} <= {*FOLDERS, *FILES, MARK}:
+        mark(home)
+
+
 def make_folders(home: Path) -> None:
     """Make what the parts write to, for its owner only, whoever may look into the folder around it."""
     for name in FOLDERS:

@@ -9,7 +9,6 @@ the stack's user have them too.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def _marked() -> dict[psutil.Process, str]:
 
 def _names_files_of(process: psutil.Process, home: Path) -> bool:
     with contextlib.suppress(psutil.Error, OSError):
-        return any(f"{home}{os.sep}etc{os.sep}" in argument for argument in process.cmdline())
+        return any(argument.startswith(f"{home}/etc/") for argument in process.cmdline())
     return False
 
 

@@ -28,7 +28,9 @@ def test_down_leaves_no_process_and_no_listening_port(stack, env, processes):
 
 
 def pid_of(stack, part):
-    [line] = [line for line in stack.make("status", check=False).stdout.splitlines() if line.split()[0] == part]
+    [line] = [
+        line for line in stack.make("status", check=False).stdout.splitlines() if line.split()[0] == part
+    ]
     found = re.search(r"\bpid (\d+),", line)
     return int(found[1]) if found else None
 
@@ -48,8 +50,12 @@ def test_down_after_kills_of_scheduler_and_supervisord_leaves_no_process(stack, 
         old = workers(processes)
         seen.update(processes(lambda process: process))
         os.kill(killed, signal.SIGKILL)
-        await_that(lambda killed=killed: pid_of(stack, "airflow-scheduler") not in {None, killed}, 30, "it is gone")
-        await_that(lambda old=old: not any(process.is_running() for process in old), 30, "its workers are left")
+        await_that(
+            lambda killed=killed: pid_of(stack, "airflow-scheduler") not in {None, killed}, 30, "it is gone"
+        )
+        await_that(
+            lambda old=old: not any(process.is_running() for process in old), 30, "its workers are left"
+        )
     await_that(lambda: len(workers(processes)) == 4, 60, "the scheduler has no workers")
     seen.update(processes(lambda process: process))
     os.kill(int((Path(env["PIPELINE_HOME"]) / "run" / "supervisord.pid").read_text()), signal.SIGKILL)

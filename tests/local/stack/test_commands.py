@@ -102,7 +102,9 @@ def test_up_with_a_part_that_does_not_start_leaves_nothing_running(home, made, r
     program = "raise SystemExit('no such setting')" if ready_seconds == 60 else SLEEPS[2]
     made.parts = lambda stack: [
         Part("kafka", SLEEPS, lambda: True),
-        Part("connect", [sys.executable, "-c", program], lambda: False, ("kafka",), ready_seconds=ready_seconds),
+        Part(
+            "connect", [sys.executable, "-c", program], lambda: False, ("kafka",), ready_seconds=ready_seconds
+        ),
     ]
     with pytest.raises(StackError, match="no such setting|has not answered for 1 s"):
         commands.up(Namespace())
@@ -191,10 +193,23 @@ def test_what_a_deleted_stack_makes_anew_as_it_ends_can_be_reset(home, made):
     shutil.rmtree(home)
     commands.down(Namespace())
     assert sorted(path.name for path in home.iterdir()) == [MARK, "kafka"]
+    said.unlink()
     commands.up(Namespace())
     commands.reset(Namespace())
     assert pids(home) == []
     assert list(home.iterdir()) == []
+
+
+def test_what_somebody_has_put_in_the_place_of_a_deleted_stack_is_nobody_else_s(home):
+    commands.up(Namespace())
+    shutil.rmtree(home)
+    (home / "etc").mkdir(parents=True)
+    (home / "my-thesis.txt").write_text("keep")
+    commands.reset(Namespace())
+    assert sorted(path.name for path in home.iterdir()) == ["etc", "my-thesis.txt"]
+    with pytest.raises(StackError, match="no stack has made it"):
+        commands.up(Namespace())
+    shutil.rmtree(home)
 
 
 def test_a_stack_whose_files_cannot_be_read_can_be_ended_and_reset(home):
@@ -274,10 +289,24 @@ def test_every_command_that_changes_a_stack_waits_for_the_one_before_it(home, na
     assert len(said) > 1
 
 
+def test_two_at_once_make_one_stack(home, capsys):
+    threads = [threading.Thread(target=commands.up, args=(Namespace(),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    said = capsys.readouterr().out
+    assert said.count(f"Starting the stack in {home}") == 1
+    assert said.count(f"The stack is up already ({home}).") == 1
+    assert len(pids(home)) == 3
+
+
 # -- a full disk
 
 
-@pytest.mark.parametrize("error", [StackError("kafka ended as it started"), ValueError("what?"), OSError(28, "No")])
+@pytest.mark.parametrize(
+    "error", [StackError("kafka ended as it started"), ValueError("what?"), OSError(28, "No")]
+)
 def test_a_full_disk_is_told_beside_whatever_it_has_caused(home, monkeypatch, capsys, error):
     def fail(_):
         raise error

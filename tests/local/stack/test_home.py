@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from local.stack import home as home_of_a_stack
-from local.stack import settings
+from local.stack import parts, settings
 from local.stack.errors import StackError
 from local.stack.home import FILES, FOLDERS, MARK, ROOT, claim, forget, full, is_stack, locked
 
@@ -160,6 +160,14 @@ def test_a_relative_name_is_checked_with_the_folder_it_is_in(monkeypatch, tmp_pa
     (tmp_path / "my stacks").mkdir()
     monkeypatch.chdir(tmp_path / "my stacks")
     assert "holds space" in refused(monkeypatch, "one")
+
+
+def test_a_checkout_with_such_a_name_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(parts, "ROOT", tmp_path / "my projects")
+    with pytest.raises(
+        StackError, match=r"cannot run where it lies: .* holds space, .* Move it to another folder"
+    ):
+        parts.check_installed()
 
 
 # -- claim

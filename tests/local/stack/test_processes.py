@@ -24,7 +24,9 @@ DISGUISES = {
     "no environment": WITHOUT_ENVIRONMENT,
     "no environment in a session of its own": ["setsid", *WITHOUT_ENVIRONMENT],
 }
-WAITS_FOR_CHILD = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:]); print('up', flush=True); time.sleep(600)"
+WAITS_FOR_CHILD = (
+    "import subprocess, sys, time; subprocess.Popen(sys.argv[1:]); print('up', flush=True); time.sleep(600)"
+)
 DEAF = (
     "import signal, time; [signal.signal(s, signal.SIG_IGN) for s in (signal.SIGTERM, signal.SIGINT)]; "
     "print('up', flush=True); time.sleep(600)"
@@ -120,7 +122,9 @@ def test_what_a_killed_part_leaves_behind_does_not_pile_up(stack):
         await_that(lambda: len(children(supervisor)) == 1, 20, "the part has started no child")
         left += children(supervisor)
         os.kill(pid, signal.SIGKILL)
-        await_that(lambda old=pid: supervisor.states()["kafka"]["pid"] not in {0, old}, 20, "it did not come back")
+        await_that(
+            lambda old=pid: supervisor.states()["kafka"]["pid"] not in {0, old}, 20, "it did not come back"
+        )
     await_that(lambda: not any(process.is_running() for process in left), 20, "orphans were left")
 
 
@@ -137,6 +141,7 @@ def test_a_user_s_own_processes_are_never_the_stack_s(stack):
             ([*SLEEPS, "-c", f"{stack.etc}/server.properties"], {"cwd": stack.etc}),
             (SLEEPS, {"env": {**os.environ, MARKER: "another stack"}}),
             ([*SLEEPS, f"{stack.home}-two/etc/aws.json"], {"env": {**os.environ, MARKER: "another stack"}}),
+            ([*SLEEPS, f"/elsewhere{stack.etc}/aws.json"], {"env": {**os.environ, MARKER: "another stack"}}),
             (SLEEPS, {"env": {**os.environ, "PIPELINE_HOME": str(stack.home)}}),
         ]
     ]
