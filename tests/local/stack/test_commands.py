@@ -106,7 +106,7 @@ def test_up_with_a_part_that_does_not_start_leaves_nothing_running(home, made, r
             "connect", [sys.executable, "-c", program], lambda: False, ("kafka",), ready_seconds=ready_seconds
         ),
     ]
-    with pytest.raises(StackError, match="no such setting|has not answered for 1 s"):
+    with pytest.raises(StackError, match=r"no such setting|has not answered for 1 s"):
         commands.up(Namespace())
     assert pids(home) == []
 
@@ -179,13 +179,18 @@ def test_a_stack_whose_folder_was_deleted_is_told_by_up_and_status_and_ended_by_
 
 
 def test_what_a_deleted_stack_makes_anew_as_it_ends_can_be_reset(home, made):
-    program = "import pathlib, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(" \
-        "pathlib.Path(sys.argv[1]).mkdir(parents=True))); pathlib.Path(sys.argv[2]).touch(); signal.pause()"  # fmt: skip
+    program = (
+        "import pathlib, signal, sys\n"
+        "def end(*_): sys.exit(pathlib.Path(sys.argv[1]).mkdir(parents=True))\n"
+        "signal.signal(signal.SIGTERM, end); pathlib.Path(sys.argv[2]).touch(); signal.pause()"
+    )
+    file = home.with_name("program.py")
+    file.write_text(program)
     said = home.with_name("said")
     made.parts = lambda stack: [
         Part(
             "kafka",
-            [sys.executable, "-c", program, str(home / "kafka"), str(said), str(stack.etc / "x")],
+            [sys.executable, str(file), str(home / "kafka"), str(said), str(stack.etc / "x")],
             said.exists,
         )
     ]

@@ -1,4 +1,4 @@
-"""Which processes are a stack's: whatever they do to their name, environment, group, session or parent; and no others."""
+"""Which processes are a stack's, whatever they do to their name, environment, session or parent; and no others."""
 
 import os
 import signal
