@@ -107,7 +107,7 @@ class Supervisor:
         if left := self.processes():
             raise StackError(
                 f"{len(left)} processes of this stack still run, but its supervisord does not answer. "
-                f"End them: make down (pids {', '.join(str(process.pid) for process in left)})"
+                "End them: make down"
             )
         self.check_ports(parts)
         self.stack.run.mkdir(parents=True, exist_ok=True)

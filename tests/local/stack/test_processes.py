@@ -167,14 +167,12 @@ def test_a_stack_whose_files_are_gone_is_found_by_what_its_parts_were_started_wi
 
 def test_no_second_supervisord_is_started_beside_what_runs(stack):
     supervisor = start(stack, part(stack, *SLEEPS))
-    pid = supervisor.states()["kafka"]["pid"]
     kill_supervisord(supervisor)
     with pytest.raises(
-        StackError, match=rf"still run, but its supervisord does not answer\. End them: make down .*{pid}"
+        StackError, match=r"still run, but its supervisord does not answer\. End them: make down"
     ):
         supervisor.launch([])
     assert supervisor.shut_down([], print) == 1
-    supervisor.socket.unlink(missing_ok=True)
 
 
 def test_a_supervisord_whose_socket_was_deleted_is_ended_in_order(stack):
