@@ -155,6 +155,16 @@ def test_what_goes_wrong_in_the_clean_up_does_not_hide_what_went_wrong_first(hom
     assert "What was started could not be ended (ZeroDivisionError: " in capsys.readouterr().out
 
 
+def test_a_preparation_that_fails_is_told_with_the_last_line_of_its_log(home, tmp_path):
+    stack = settings.load_or_create(home)
+    program = "print('No space left on device\\n'); raise SystemExit(3)"
+    with pytest.raises(StackError) as error:
+        prepare._run_once(stack, "kafka-format", [sys.executable, "-c", program], dict(os.environ))
+    assert str(error.value) == (
+        f"kafka-format failed with status 3: No space left on device\nLog: {stack.log}/kafka-format.log"
+    )
+
+
 # -- what was deleted by hand
 
 
