@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import pwd
 import re
@@ -106,10 +107,12 @@ def _temporary() -> set[Path]:
 
 
 def is_stack(folder: Path) -> bool:
-    """Whether a stack has begun to make its files in this folder."""
+    """Whether a stack has begun to make its files in this folder, marked or made before there were marks."""
     try:
-        return (folder / MARK).is_file() or (folder / "etc" / "stack.json").is_file()
-    except OSError:
+        return (folder / MARK).is_file() or {"stack_id", "ports"} <= set(
+            json.loads((folder / "etc" / "stack.json").read_bytes())
+        )
+    except (OSError, ValueError, TypeError):
         return False
 
 

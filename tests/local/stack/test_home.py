@@ -184,6 +184,20 @@ def test_a_folder_with_something_in_it_is_refused_and_stays_as_it_is(tmp_path):
     assert tree(tmp_path) == before
 
 
+def test_a_stack_without_its_mark_is_marked_again_and_a_stack_json_of_another_kind_is_none(home, tmp_path):
+    (home / MARK).unlink()
+    claim(home)
+    assert is_stack(home)
+    assert (home / MARK).is_file()
+    other = tmp_path / "other"
+    (other / "etc").mkdir(parents=True)
+    for content in ("{}", "[1]", "7", "", '{"stack_id": "prod"}'):
+        (other / "etc" / "stack.json").write_text(content)
+        with pytest.raises(StackError, match="no stack has made it"):
+            claim(other)
+    assert [path.name for path in other.iterdir()] == ["etc"]
+
+
 def test_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("keep")
     with pytest.raises(StackError, match="is no folder"):
