@@ -36,7 +36,7 @@ logs: ## the end of one part's log: SERVICE=kafka
 	$(INSTALLED)
 	@$(LOCAL) logs -- "$$SERVICE"
 
-reset: ## down, then forget all data (not the installs)
+reset: ## down, then forget all data that the stack has made (not the installs)
 	@if [ -x .venv/airflow/bin/python ]; then $(LOCAL) reset; else echo "Nothing is installed, so there is no data."; fi
 
 dag: ## trigger one DAG run and wait: DAG=pinterest_daily_batch CONF='{}'

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import json
+import os
 import re
 import shlex
-import shutil
 import sys
 import time
 from collections import deque
@@ -15,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from include.emulation.terminal import accept_any_text, harmless_json, printable, printable_lines
+from local.stack import home as home_of_a_stack
 from local.stack import parts, prepare, settings
 from local.stack.airflow_api import AirflowApi
 from local.stack.configure import write_all
 from local.stack.demo import NOT_AS_PUBLISHED, run_demo
 from local.stack.errors import StackError
 from local.stack.parameters import conf_of, whole_number
+from local.stack.processes import of_stack
 from local.stack.quarantine import show as show_quarantine
 from local.stack.supervisor import RUNNING, Supervisor
 
@@ -34,31 +35,52 @@ def say(text: str) -> None:
 
 
 def up(_: argparse.Namespace) -> int:
-    stack = settings.load_or_create(settings.home_folder())
-    start_stack(stack)
+    home = settings.home_folder()
+    refuse_beside_older(home)
+    with home_of_a_stack.locked(home, say, make=True):
+        stack = settings.load_or_create(home)
+        start_stack(stack)
     say(f"Airflow: {stack.url('airflow')}  login: admin, password: make -s env | grep AIRFLOW_PASSWORD")
     return 0
 
 
+def refuse_beside_older(home: Path) -> None:
+    """Refuse to make a stack in a folder whose own was deleted while it was up.
+
+    :raises StackError: processes of that stack still run.
+    """
+    if not settings.exists(home) and (left := of_stack(home)):
+        raise StackError(
+            f"An older stack of {home} still runs ({len(left)} processes), and its files are gone. "
+            "End it: make down"
+        )
+
+
 def start_stack(stack: settings.Stack) -> None:
-    """Start what does not run yet, wait until every part answers, and set up what they need."""
+    """Start what does not run yet, wait until every part answers, and set up what they need.
+
+    What this has started is ended again if any of it fails.
+    """
     parts.check_installed()
+    if why := home_of_a_stack.full(stack.home):
+        raise StackError(why)
     supervisor, wanted = Supervisor(stack), parts.all_parts(stack)
     start = time.monotonic()
-    states = supervisor.states()
-    if all(states.get(part.name, {}).get("statename") == RUNNING and part.ready() for part in wanted):
-        say(f"The stack is up already ({stack.home}).")
-    else:
-        say(f"Starting the stack in {stack.home}")
-        write_all(stack)
-        prepare.before_start(stack)
-        supervisor.launch(wanted)
-        supervisor.start(wanted, say)
-    prepare.deploy_templates(stack)
-    prepare.create_topics(stack)
-    prepare.create_connector(stack)
-    files = prepare.deploy_notebooks(stack)
-    prepare.await_dags(AirflowApi(stack))
+    with supervisor.undone_on_failure(wanted, say):
+        states = supervisor.states()
+        if all(states.get(part.name, {}).get("statename") == RUNNING and part.ready() for part in wanted):
+            say(f"The stack is up already ({stack.home}).")
+        else:
+            say(f"Starting the stack in {stack.home}")
+            write_all(stack)
+            supervisor.launch(wanted)
+            prepare.before_start(stack)
+            supervisor.start(wanted, say)
+        prepare.deploy_templates(stack)
+        prepare.create_topics(stack)
+        prepare.create_connector(stack)
+        files = prepare.deploy_notebooks(stack)
+        prepare.await_dags(AirflowApi(stack))
     say(
         f"Up in {time.monotonic() - start:.0f} s: bucket {stack.bucket}, connector {stack.connector}, "
         f"{files} notebook files"
@@ -67,28 +89,46 @@ def start_stack(stack: settings.Stack) -> None:
 
 def down(_: argparse.Namespace) -> int:
     home = settings.home_folder()
-    if not settings.exists(home):
-        say(f"There is no stack in {home}.")
-        return 0
-    stack = settings.load(home)
-    ended = Supervisor(stack).shut_down(parts.all_parts(stack), say)
+    with home_of_a_stack.locked(home, say):
+        return end_stack(home)
+
+
+def end_stack(home: Path) -> int:
+    """End what runs of the stack in a folder, even if its files are broken or gone."""
+    try:
+        stack = settings.load(home)
+        ended = Supervisor(stack).shut_down(parts.all_parts(stack), say)
+    except StackError:
+        left = of_stack(home)
+        if not left and not home_of_a_stack.is_stack(home):
+            say(f"There is no stack in {home}.")
+            return 0
+        ended = Supervisor(settings.Stack(home, {}, {}, settings.stack_id(home))).shut_down([], say)
+        if left:
+            home_of_a_stack.mark_again(home)  # what it has made as it ended, reset and up may have
     say(f"Down: {ended} processes ended." if ended else "Nothing was running.")
     return 0
 
 
-def reset(arguments: argparse.Namespace) -> int:
-    down(arguments)
+def reset(_: argparse.Namespace) -> int:
     home = settings.home_folder()
-    if settings.exists(home):
-        shutil.rmtree(home)
-        say(f"Forgotten: {home}")
+    with home_of_a_stack.locked(home, say):
+        end_stack(home)
+        if home_of_a_stack.is_stack(home):
+            left = home_of_a_stack.forget(home)
+            say(f"Forgotten: {home}")
+            if left:
+                say(f"Left alone, as the stack has not made it: {', '.join(left)}")
     return 0
 
 
 def status(_: argparse.Namespace) -> int:
     """Print each part's state; the exit status is 0 only when all run and answer."""
-    stack = settings.load(settings.home_folder())
-    states, all_ready = Supervisor(stack).states(), True
+    home = settings.home_folder()
+    refuse_beside_older(home)
+    stack = settings.load(home)
+    supervisor = Supervisor(stack)
+    states, all_ready = supervisor.states(), True
     for part in parts.all_parts(stack):
         info = states.get(part.name, {})
         ready = info.get("statename") == RUNNING and part.ready()
@@ -97,6 +137,8 @@ def status(_: argparse.Namespace) -> int:
         state = "ready" if ready else str(info.get("statename", "STOPPED")).lower()
         since = f"pid {info['pid']}, {_age(info['now'] - info['start'])}" if info.get("pid") else ""
         say(f"  {part.name:<21} {state:<9} {address:<31} {since}")
+    if not states and (left := supervisor.processes()):
+        say(f"Its supervisord does not answer, and {len(left)} processes of the stack still run: make down")
     return 0 if all_ready else 1
 
 
@@ -108,9 +150,11 @@ def logs(arguments: argparse.Namespace) -> int:
     stack = settings.load(settings.home_folder())
     count = whole_number("--lines", arguments.lines, 1, 1_000_000)
     known = sorted(path.stem for path in stack.log.glob("*.log"))
+    if not known:
+        raise StackError(f"Nothing is logged in {stack.log} yet. Start the stack: make up")
     if arguments.service not in known:
         given = printable(arguments.service or "", 80)
-        raise StackError(f"SERVICE={given}: choose one of {', '.join(known) or 'none, nothing has run yet'}")
+        raise StackError(f"SERVICE={given}: choose one of {', '.join(known)}")
     path = stack.log / f"{arguments.service}.log"
     say(f"==> {path}")
     with path.open(encoding="utf-8", errors="backslashreplace") as lines:
@@ -187,7 +231,12 @@ def env(_: argparse.Namespace) -> int:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    return run_demo(arguments, start_stack=start_stack, run_dag=run_dag, read_answers=read_answers, say=say)
+    home = settings.home_folder()
+    refuse_beside_older(home)
+    with home_of_a_stack.locked(home, say, make=True):
+        return run_demo(
+            arguments, start_stack=start_stack, run_dag=run_dag, read_answers=read_answers, say=say
+        )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -221,14 +270,32 @@ def main() -> int:
         return int(arguments.run(arguments))
     except StackError as error:
         print(f"\n{printable_lines(error)}", file=sys.stderr)
+        _print_if_full()
         return 1
     except KeyboardInterrupt:
         print("\nStopped. The stack stays as it is: make status, make down", file=sys.stderr)
         return 130
     except OSError as error:
-        reason = f"{error.strerror or error} ({error.filename or 'no file named'})"
+        reason = f"{error.strerror or error} ({error.filename or settings.home_folder()})"
         print(f"\n{printable_lines(reason)}", file=sys.stderr)
+        _print_if_full()
         return 1
+    except Exception as error:
+        if not _print_if_full():
+            raise
+        print(printable_lines(f"({type(error).__name__}: {error})"), file=sys.stderr)
+        return 1
+
+
+def _print_if_full() -> bool:
+    """Say so if the stack's file system is full, the cause of whatever else has failed; return whether it is."""
+    try:
+        why = home_of_a_stack.full(settings.home_folder())
+    except (StackError, OSError):
+        return False
+    if why:
+        print(f"\n{why}", file=sys.stderr)
+    return bool(why)
 
 
 if __name__ == "__main__":

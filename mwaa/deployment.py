@@ -5,6 +5,7 @@ Every step compares before it acts, so that a run that was ended in the middle i
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -233,8 +234,11 @@ class Deployment:
             self._say(line)
         try:
             agreed = self._agreed(shown.lines(), "Do this?")
-        finally:
-            self.drop(shown)
+        except BaseException:
+            with contextlib.suppress(Exception):  # must not take the place of what went wrong first
+                self.drop(shown)
+            raise
+        self.drop(shown)
         if not agreed:
             raise Stop("Nothing was changed.")
         if bucket := self.settings.given.get("MwaaBucket"):

@@ -11,6 +11,7 @@ A URL is used whole. A password stands in no message: neither as such nor in the
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,11 +146,20 @@ def connect(url: URL, *, create: bool = False) -> Engine:
         if not create and file and not file.is_file():
             raise SourceError(f"There is no database {file}.")
         # PEP 249's transactions, which hold CREATE and DROP too.
-        options = {"connect_args": {"autocommit": False}}
+        options = {"connect_args": {"autocommit": False, "factory": _SQLiteConnection}}
     try:
         return create_engine(url, **options)
     except (SQLAlchemyError, ValueError) as error:
         raise _query_error(url, error) from error
+
+
+class _SQLiteConnection(sqlite3.Connection):
+    """A connection that can roll back what SQLite has rolled back by itself, as it does on a full disk."""
+
+    def rollback(self) -> None:
+        if not self.in_transaction:
+            self.execute("BEGIN")
+        super().rollback()
 
 
 def shown(url: URL) -> str:

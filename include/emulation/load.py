@@ -17,6 +17,7 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -39,6 +40,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy import types as sql_types
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from include.emulation import synthetic
@@ -90,9 +92,21 @@ def load(database: str, folder: Path | None = None, progress: Progress | None = 
             pass  # so that what is wrong with the URL is told as such
         return _replace(engine, records, progress or (lambda table, rows: None))
     except SQLAlchemyError as error:
-        raise SourceError(f"{shown(url)} cannot be loaded: {reason(error)}.") from error
+        raise SourceError(f"{shown(url)} cannot be loaded: {reason(error)}.{_full(url, error)}") from error
     finally:
         engine.dispose()
+
+
+def _full(url: URL, error: SQLAlchemyError) -> str:
+    """A sentence more if the cause is a full disk, which SQLite has several words for."""
+    file = sqlite_file(url) if url.get_backend_name() == "sqlite" else None
+    if file is None:
+        return ""
+    folder = file.absolute().parent
+    said = getattr(getattr(error, "orig", None), "sqlite_errorname", "")
+    if said != "SQLITE_FULL" and shutil.disk_usage(folder).free >= 2**20:
+        return ""
+    return f" No space left on device: free some in the file system of {folder}."
 
 
 def _make_folder(folder: Path) -> None:

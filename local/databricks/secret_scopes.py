@@ -20,7 +20,6 @@ class SecretScopes:
     def __init__(self, file: Path) -> None:
         self._file = file
         file.touch(mode=0o600)
-        file.chmod(0o600)
         with closing(self._connect()) as db, db:
             db.execute("CREATE TABLE IF NOT EXISTS scopes (name TEXT PRIMARY KEY)")
             db.execute(

@@ -34,8 +34,7 @@ def run(config_path: str) -> None:
 
 async def _serve(config: Config, listener: socket.socket) -> None:
     home = config.home_folder
-    home.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o700)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     url = f"http://{config.host}:{listener.getsockname()[1]}"
     store = Store(home / "state.db")
     workspace = Workspace(home / "workspace")

@@ -28,7 +28,6 @@ class Store:
 
     def __init__(self, file: Path) -> None:
         file.touch(mode=0o600)
-        file.chmod(0o600)
         self._db = sqlite3.connect(file, autocommit=True)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")

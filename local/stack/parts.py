@@ -13,6 +13,7 @@ import requests
 from local.stack.airflow_api import AirflowApi
 from local.stack.configure import kafka_commands
 from local.stack.errors import StackError
+from local.stack.home import check_characters
 from local.stack.settings import HOST, ROOT, Stack
 from local.stack.supervisor import Part
 
@@ -108,6 +109,7 @@ def check_installed() -> None:
 
     :raises StackError: a tool or an install is missing; it says how to get it.
     """
+    check_characters(ROOT, "The project cannot run where it lies", "Move it to another folder")
     if not shutil.which("java"):
         raise StackError(
             "java is not on the PATH, and Kafka and Spark need it. Install a JDK 17: make install"

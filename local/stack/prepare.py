@@ -20,8 +20,9 @@ from kafka import KafkaAdminClient
 from include.emulation.database import parse_url
 from local.stack.configure import DAG_IDS, NOTEBOOK_DIR, kafka_commands, write_connections
 from local.stack.errors import StackError
+from local.stack.processes import MARKER
 from local.stack.settings import PREFIX, REGION, ROOT, STAGE, Stack, write_private
-from local.stack.supervisor import MARKER, await_that
+from local.stack.supervisor import await_that
 from mwaa.bucket import Objects, checksum
 from mwaa.errors import DeployError
 from mwaa.settings import Settings
@@ -55,7 +56,9 @@ def _run_once(stack: Stack, name: str, command: list[str], environment: dict[str
     with log.open("wb") as output:
         done = subprocess.run(command, env=environment, cwd=ROOT, stdout=output, stderr=output, umask=0o077)
     if done.returncode:
-        raise StackError(f"{name} failed with status {done.returncode}. Log: {log}")
+        lines = log.read_text("utf-8", "replace").split("\n")
+        said = next((line for line in reversed(lines) if line.strip()), "it wrote no log")
+        raise StackError(f"{name} failed with status {done.returncode}: {said.strip()}\nLog: {log}")
 
 
 def deploy_templates(stack: Stack) -> None:

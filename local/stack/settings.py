@@ -13,9 +13,10 @@ from typing import Any
 from include.emulation.parameters import whole_number
 from include.emulation.terminal import printable
 from local.ports import free_ports
+from local.stack import home as home_of_a_stack
 from local.stack.errors import StackError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = home_of_a_stack.ROOT
 HOST = "127.0.0.1"
 REGION = "us-east-1"
 PREFIX = "pinterest"
@@ -148,23 +149,42 @@ class Stack:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read; a reader sees the old text or the new one, never half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file that only its owner can read; a reader sees the old text or the new one, never half.
+
+    :raises OSError: it cannot be written; names the file, and the file is as it was.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
-    with os.fdopen(
-        os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-    ) as file:
-        file.write(text)
-    temporary.replace(path)
+    try:
+        with os.fdopen(
+            os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+        ) as file:
+            file.write(text)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None  # a full disk is met without a name
 
 
 def home_folder() -> Path:
-    return Path(os.environ.get("PIPELINE_HOME") or ".local").expanduser().resolve()
+    """The folder that PIPELINE_HOME names.
+
+    :raises StackError: no stack may live there, by its name alone.
+    """
+    return home_of_a_stack.named(os.environ.get("PIPELINE_HOME") or ".local")
 
 
 def exists(home: Path) -> bool:
     return (home / "etc" / "stack.json").exists()
+
+
+def stack_id(home: Path) -> str:
+    """The id of the stack in a folder, or an empty text if its files do not say."""
+    try:
+        return str(json.loads((home / "etc" / "stack.json").read_text("utf-8"))["stack_id"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
 
 
 def load(home: Path) -> Stack:
@@ -172,20 +192,21 @@ def load(home: Path) -> Stack:
 
     :raises StackError: there is none in this folder.
     """
+    if not exists(home):
+        raise StackError(f"There is no stack in {home} yet. Start one: make up")
     try:
         facts: dict[str, Any] = json.loads((home / "etc" / "stack.json").read_text("utf-8"))
         credentials = json.loads((home / "etc" / "credentials.json").read_text("utf-8"))
-    except FileNotFoundError:
-        raise StackError(f"There is no stack in {home} yet. Start one: make up") from None
-    except (json.JSONDecodeError, PermissionError) as error:
+        stack = Stack(home, dict(facts["ports"]), dict(credentials), str(facts["stack_id"]))
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise StackError(
             f"The stack's files in {home}/etc cannot be read ({error}). Forget it: make reset"
         ) from None
-    if set(facts["ports"]) != set(DEFAULT_PORTS):
+    if set(stack.ports) != set(DEFAULT_PORTS):
         raise StackError(
             f"The stack in {home} was made by another version of this project. Forget it: make reset"
         )
-    return Stack(home, facts["ports"], credentials, facts["stack_id"])
+    return stack
 
 
 def load_or_create(home: Path) -> Stack:
@@ -195,12 +216,15 @@ def load_or_create(home: Path) -> Stack:
     """
     if exists(home):
         return load(home)
-    home.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o700)
-    _require_hard_links(home)
-    stack = Stack(
-        home, _new_ports(os.environ.get("PORT_OFFSET") or "0"), _new_credentials(), secrets.token_hex(8)
-    )
+    ports = _new_ports(os.environ.get("PORT_OFFSET") or "0")
+    home_of_a_stack.claim(home)
+    try:
+        _require_hard_links(home)
+    except StackError:
+        home_of_a_stack.unclaim(home)
+        raise
+    home_of_a_stack.make_folders(home)
+    stack = Stack(home, ports, _new_credentials(), secrets.token_hex(8))
     write_private(stack.etc / "credentials.json", json.dumps(stack.credentials, indent=1))
     write_private(
         stack.etc / "stack.json", json.dumps({"stack_id": stack.stack_id, "ports": stack.ports}, indent=1)
@@ -210,7 +234,9 @@ def load_or_create(home: Path) -> Stack:
 
 def _require_hard_links(home: Path) -> None:
     """Refuse a folder whose file system has none: a commit to a table is linked into its place (ADR 0026)."""
-    with tempfile.TemporaryDirectory(dir=home) as folder:
+    run = home / "run"
+    run.mkdir(mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=run) as folder:
         file = Path(folder, "file")
         file.touch()
         try:

@@ -1,7 +1,8 @@
 """supervisord for one stack: its configuration, its processes started by readiness, and their end.
 
 supervisord restarts what dies, with a growing pause, and keeps one log a part. It does not know readiness, so
-nothing starts by itself: `start` starts each part once everything it needs answers.
+nothing starts by itself: `start` starts each part once everything it needs answers. local.stack.reaper, its parent,
+keeps all processes together.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -23,9 +24,9 @@ from typing import Any, cast
 import psutil
 
 from local.stack.errors import StackError
+from local.stack.processes import MARKER, of_stack
 from local.stack.settings import HOST, ROOT, Stack, write_private
 
-MARKER = "PINTEREST_STACK_ID"
 RUNNING, STARTING, BACKOFF, FATAL = "RUNNING", "STARTING", "BACKOFF", "FATAL"
 ENDED = {"STOPPED", "EXITED", FATAL}
 
@@ -92,28 +93,45 @@ class Supervisor:
             return {}
 
     def launch(self, parts: Sequence[Part]) -> None:
-        """Start supervisord itself, with none of its parts running yet."""
+        """Start supervisord itself, with none of its parts running yet.
+
+        :raises StackError: a port is taken, processes of this stack run without their supervisord, or it does not
+            start.
+        """
         if self.alive():
             return
-        if len(str(self.socket)) > 100:
+        if len(os.fsencode(self.socket)) > 100:
             raise StackError(
                 f"The path {self.socket} is too long for a Unix socket. Choose a shorter PIPELINE_HOME."
             )
+        if left := self.processes():
+            raise StackError(
+                f"{len(left)} processes of this stack still run, but its supervisord does not answer. "
+                "End them: make down"
+            )
+        self.check_ports(parts)
         self.stack.run.mkdir(parents=True, exist_ok=True)
         self.stack.log.mkdir(parents=True, exist_ok=True)
-        configuration = self.stack.etc / "supervisord.conf"
-        write_private(configuration, self._configuration(parts))
-        environment = {**_clean_environment(), MARKER: self.stack.stack_id}
-        command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)]
-        started = subprocess.run(
-            command, env=environment, cwd=ROOT, umask=0o077, capture_output=True, text=True
+        write_private(self.stack.etc / "supervisord.conf", self._configuration(parts))
+        # With SPT_NOENV setproctitle writes over no environment: the mark stays.
+        environment = {**_clean_environment(), MARKER: self.stack.stack_id, "SPT_NOENV": "1"}
+        command = [sys.executable, "-m", "local.stack.reaper", f"{self.stack.etc}/"]
+        said = self.stack.log / "supervisord-start.log"
+        with said.open("wb") as output:
+            reaper = subprocess.Popen(
+                command, env=environment, cwd=ROOT, umask=0o077, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            )  # fmt: skip
+        await_that(
+            lambda: self.alive() or reaper.poll() is not None,
+            15,
+            f"supervisord does not answer. Log: {self.stack.log}/supervisord.log",
         )
-        if started.returncode:
-            reason = (started.stderr or started.stdout).strip().splitlines()[-1:]
-            raise StackError(
-                f"supervisord did not start: {' '.join(reason)} (log: {self.stack.log}/supervisord.log)"
-            )
-        await_that(self.alive, 15, f"supervisord does not answer. Log: {self.stack.log}/supervisord.log")
+        if reaper.poll() is not None:
+            reason = [
+                line for line in said.read_text("utf-8", "replace").splitlines() if "For help" not in line
+            ]
+            raise StackError(f"supervisord did not start: {' '.join(reason[-1:])} (log: {said})")
 
     def _configuration(self, parts: Sequence[Part]) -> str:
         log = self.stack.log
@@ -123,6 +141,8 @@ class Supervisor:
             f"childlogdir={log}", f"directory={ROOT}", "umask=077", "silent=true", "",
             "[rpcinterface:supervisor]",
             "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface", "",
+            "[rpcinterface:orphans]",
+            "supervisor.rpcinterface_factory=local.stack.reaper:make_rpcinterface", "",
         ]  # fmt: skip
         for part in parts:
             # % starts an expansion in supervisord's files.
@@ -142,7 +162,11 @@ class Supervisor:
         :raises StackError: a port is taken, a part ends, or a part does not answer in time; it names the log.
         """
         states = self.states()
-        self._check_ports([part for part in parts if states.get(part.name, {}).get("statename") != RUNNING])
+        with self.undone_on_failure(parts, say):
+            self.check_ports([p for p in parts if states.get(p.name, {}).get("statename") != RUNNING])
+            self._start_in_order(parts, say)
+
+    def _start_in_order(self, parts: Sequence[Part], say: Callable[[str], None]) -> None:
         waiting, started, ready = list(parts), dict[str, float](), set[str]()
         while waiting or started:
             for part in [part for part in waiting if ready.issuperset(part.after)]:
@@ -157,6 +181,28 @@ class Supervisor:
                     say(f"  {part.name:<21} ready in {seconds:.1f} s")
             if started:
                 time.sleep(0.2)
+
+    @contextlib.contextmanager
+    def undone_on_failure(self, parts: Sequence[Part], say: Callable[[str], None]) -> Iterator[None]:
+        """End what was started within the block if it raises; what ran before goes on.
+
+        Ctrl-C leaves everything as it is.
+        """
+        running = {name for name, state in self.states().items() if state["statename"] not in ENDED}
+        idle = not running and (self.alive() or not self.processes())
+        try:
+            yield
+        except Exception:
+            try:
+                if idle:
+                    self.shut_down(parts, say)
+                else:
+                    self._stop([part for part in parts if part.name not in running])
+            except Exception as error:  # must not take the place of what went wrong first
+                say(
+                    f"  What was started could not be ended ({type(error).__name__}: {error}). Try: make down"
+                )
+            raise
 
     def _start_one(self, part: Part) -> None:
         try:
@@ -192,7 +238,8 @@ class Supervisor:
             return "it wrote no log"
         return lines[-1] if lines else "it wrote no log"
 
-    def _check_ports(self, parts: Sequence[Part]) -> None:
+    def check_ports(self, parts: Sequence[Part]) -> None:
+        """Raise StackError, with the holders' names, if a port that these parts need is taken."""
         busy = [
             (part.name, self.stack.ports[name]) for part in parts for name in part.ports if self._taken(name)
         ]
@@ -216,24 +263,28 @@ class Supervisor:
     def shut_down(self, parts: Sequence[Part], say: Callable[[str], None]) -> int:
         """End the parts, supervisord, and whatever those started. Returns how many processes were ended.
 
-        Everything a stack starts carries its id in the environment, so that orphans of a killed supervisord are
-        found too, and nothing else is.
+        The reaper is not counted: it ends by itself, after all others.
         """
-        own = self.processes()
+        own = self._without_reaper()
         if self.alive():
             self._stop(parts)
-            supervisord = psutil.Process(int(self.rpc.getPID()))
-            self.rpc.shutdown()
-            psutil.wait_procs([supervisord], timeout=60)
-        for process in self.processes():
-            _quietly(process.terminate)
-        _, left = psutil.wait_procs(self.processes(), timeout=10)
-        for process in left:
+        # Told by a signal, not by its socket, which may have been deleted. Parts that run still are ended by it.
+        supervisord = [process for process in own if _is_running_module(process, "supervisor.supervisord")]
+        _end(supervisord, seconds=90)
+        for process in _end(self._without_reaper(), seconds=10):
             say(f"  {process.pid} did not end when asked: killed")
             _quietly(process.kill)
-        psutil.wait_procs(left, timeout=5)
+        psutil.wait_procs(self.processes(), timeout=5)
+        for process in self.processes():
+            _quietly(process.kill)
+        psutil.wait_procs(self.processes(), timeout=5)
         self.socket.unlink(missing_ok=True)
         return len(own)
+
+    def _without_reaper(self) -> list[psutil.Process]:
+        return [
+            process for process in self.processes() if not _is_running_module(process, "local.stack.reaper")
+        ]
 
     def _stop(self, parts: Sequence[Part]) -> None:
         """Stop each part once nothing that needs it runs any more: Connect, say, cannot end without Kafka."""
@@ -253,14 +304,7 @@ class Supervisor:
 
     def processes(self) -> list[psutil.Process]:
         """Every process of this stack, orphans included."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(MARKER) == self.stack.stack_id and process.pid != os.getpid():
-                    found.append(process)
-            except (psutil.Error, OSError):
-                continue
-        return found
+        return of_stack(self.stack.home, self.stack.stack_id)
 
 
 def await_that(condition: Callable[[], bool], seconds: float, message: str) -> None:
@@ -290,6 +334,20 @@ def _clean_environment() -> dict[str, str]:
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {**kept, "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
+
+
+def _is_running_module(process: psutil.Process, module: str) -> bool:
+    try:
+        return bool(process.cmdline()[1:3] == ["-m", module])
+    except psutil.Error:
+        return False
+
+
+def _end(processes: Sequence[psutil.Process], *, seconds: float) -> list[psutil.Process]:
+    """Ask processes to end; return those that have not after this time."""
+    for process in processes:
+        _quietly(process.terminate)
+    return list(psutil.wait_procs(processes, timeout=seconds)[1])
 
 
 def _quietly(action: Callable[[], Any]) -> None:

@@ -46,8 +46,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from requests.auth import AuthBase
 
-from pinterest_pipeline.redaction import quoted
 from pinterest_pipeline.printable import printable
+from pinterest_pipeline.redaction import quoted
 
 __all__ = [
     "CredentialsRefused",

@@ -219,6 +219,19 @@ def test_what_mwaa_leaves_behind_goes_too(somebody, deployment, settings, client
     assert everything(client, settings.name)["logs"] == [theirs]
 
 
+def test_an_error_while_tidying_up_does_not_hide_what_went_wrong_first(
+    somebody, deployment, settings, monkeypatch
+):
+    def nobody(question):
+        raise DeployError("There is nobody to ask.")
+
+    made = deployment(somebody(), replace(settings, parts=("streams",)))
+    monkeypatch.setattr(made, "_ask", nobody)
+    monkeypatch.setattr(made, "drop", lambda overview: 1 / 0)
+    with pytest.raises(DeployError, match="There is nobody to ask"):
+        made.deploy()
+
+
 def test_an_unanswered_question_leaves_no_change_set(somebody, deployment, settings, client):
     few = replace(settings, parts=("streams",))
     deployment(somebody(), few).deploy()

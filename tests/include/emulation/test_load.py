@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
+import resource
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 
 from include.emulation.load import load, main
 from include.emulation.source import Source, SourceError
@@ -270,3 +275,39 @@ def test_the_command_says_what_is_wrong_in_one_line(
     assert message in said
     assert said.count("\n") == 1
     assert "hush" not in said
+
+
+def test_a_full_disk_is_told_with_its_folder_and_leaves_the_tables_as_they_were(tmp_path):
+    database = f"sqlite:///{tmp_path}/source.db"
+    load(database)
+    with Source(database) as source:
+        before = source.read(range(20))
+
+    def no_more_pages(connection, _):
+        connection.execute("PRAGMA max_page_count = 1")  # SQLite makes it as many as there are
+
+    event.listen(Pool, "connect", no_more_pages)
+    try:
+        with pytest.raises(SourceError) as error:
+            load(database)
+    finally:
+        event.remove(Pool, "connect", no_more_pages)
+    assert str(error.value) == (
+        f"{database} cannot be loaded: database or disk is full. "
+        f"No space left on device: free some in the file system of {tmp_path}."
+    )
+    with Source(database) as source:
+        assert source.read(range(20)) == before
+
+
+def test_an_error_of_the_disk_is_not_hidden_by_one_in_its_clean_up(tmp_path):
+    """SQLite rolls back by itself then: a second ROLLBACK fails, with words of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "include.emulation.load", "--database", f"sqlite:///{tmp_path}/source.db"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3 << 20, 3 << 20)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"load: sqlite:///{tmp_path}/source.db cannot be loaded: disk I/O error.\n"

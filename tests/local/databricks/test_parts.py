@@ -17,6 +17,7 @@ from local.databricks.modules import Modules
 from local.databricks.mounts import MountError, MountTable
 from local.databricks.output import Redactor, Router, RunLog
 from local.databricks.secret_scopes import SecretScopes
+from local.databricks.store import Store
 from local.databricks.utilities import InputWidgetNotDefined, Widgets
 from local.databricks.workspace import Workspace, normalise
 
@@ -185,6 +186,14 @@ def test_a_file_takes_the_place_of_a_notebook_of_its_name(tmp_path: Path) -> Non
     tree.write("/Shared/x", b"2", format_="SOURCE", language="SQL", overwrite=True)
     tree.write("/Shared/x", b"3", format_="RAW", language=None, overwrite=True)
     assert [(entry.path, entry.language) for entry in tree.list("/Shared")] == [("/Shared/x", None)]
+
+
+def test_what_the_workspace_finds_keeps_its_mode(tmp_path: Path) -> None:
+    for name, opened in (("state.db", Store), ("secrets.db", SecretScopes)):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(0o640)
+        opened(tmp_path / name)
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o640
 
 
 def test_secrets_are_kept_and_refused_as_on_databricks(tmp_path: Path) -> None:
