@@ -142,9 +142,10 @@ IS_STOPPED = (
             enum=["drain", "keep", "stop"],
             title="Stream job",
             description_md=(
-                "What becomes of the stream job when everything is committed. "
-                "*drain*: it is stopped if this run started it. *keep*: it goes on. "
-                "*stop*: it is stopped, whoever started it (needs Confirm)."
+                "When everything is committed:\n\n"
+                "- **drain** stops the job if this run started it\n"
+                "- **keep** leaves it running\n"
+                "- **stop** stops it, whoever started it (needs Confirm)"
             ),
         ),
         "delete_streams": Param(
@@ -160,7 +161,7 @@ IS_STOPPED = (
             type=["null", "string"],
             title="Confirm",
             description_md=(
-                f"Enter *{SETTINGS.prefix}* to stop a job that another run started, or to delete the streams. "
+                f"Enter **{SETTINGS.prefix}** to stop a job that another run started, or to delete the streams. "
                 "Else leave this empty."
             ),
         ),

@@ -45,7 +45,7 @@ def emulation_params(*, fewest: int, note: str = "") -> dict[str, Param]:
             enum=["classic", "sequential"],
             title="Order",
             description_md=(
-                "*classic* draws at random, with replacement; *sequential* reads each post once, by number."
+                "**classic** draws at random, with replacement; **sequential** reads each post once, by number."
             ),
         ),
         "rate": number_param(
