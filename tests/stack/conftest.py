@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from playwright.sync_api import Error as PlaywrightError
 
 from local.stack import settings
 from local.stack.airflow_api import AirflowApi
@@ -87,7 +88,8 @@ def pytest_runtest_makereport(item):
     """Keep a picture of the page on which a test failed."""
     report = yield
     if report.failed and "page" in item.funcargs:
-        item.funcargs["page"].screenshot(path=LOGS / f"{item.name}.png", full_page=True)
+        with contextlib.suppress(PlaywrightError):  # the failure is what is told, also without a picture of it
+            item.funcargs["page"].screenshot(path=LOGS / f"{item.name}.png", full_page=True)
     return report
 
 

@@ -54,7 +54,7 @@ class Thresholds:
 
 
 def _limit(name: str, text: str) -> float:
-    """Parses a threshold. Raises SettingsError, also for NaN: every comparison with it is false."""
+    """Parse a threshold. Raises SettingsError, also for NaN: every comparison with it is false."""
     with suppress(ValueError):
         if 0 <= (limit := float(text)) < float("inf"):
             return limit
