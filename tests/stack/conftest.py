@@ -88,7 +88,8 @@ def pytest_runtest_makereport(item):
     """Keep a picture of the page on which a test failed."""
     report = yield
     if report.failed and "page" in item.funcargs:
-        with contextlib.suppress(PlaywrightError):  # the failure is what is told, also without a picture of it
+        # The failure is what is told, also without a picture of it.
+        with contextlib.suppress(PlaywrightError):
             item.funcargs["page"].screenshot(path=LOGS / f"{item.name}.png", full_page=True)
     return report
 
