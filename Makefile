@@ -19,7 +19,7 @@ install: ## install what is missing: JDK and Maven (apt, as root), uv, two envir
 demo: install ## from nothing to the eight answers: POSTS=500 SEED=100 SOURCE=../posts
 	@$(LOCAL) demo --posts="$$POSTS" --seed="$$SEED"
 
-test: install ## every test, those on a real stack of their own included
+test: ## every test, those on a real stack of their own included
 	@local/test.sh
 
 up: install ## start the stack and wait until each part answers

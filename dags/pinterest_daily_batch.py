@@ -47,6 +47,7 @@ from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
 from pinterest_pipeline.hooks.answers import LATEST_KEY, answers_key
 from pinterest_pipeline.operators.databricks import DatabricksServerlessNotebookOperator
+from pinterest_pipeline.params import number_param
 from pinterest_pipeline.retries import NotebookRetryPolicy
 from pinterest_pipeline.tags import Tag
 from pinterest_pipeline.templates import FILTERS, RUN_KEY
@@ -55,10 +56,10 @@ SETTINGS = Settings.read()
 ASSETS = Assets.of(SETTINGS)
 
 SHARES = {
-    "max_quarantined_share": (0.1, "Records that cannot be read, of all records of a table."),
-    "max_quarantined_share_of_run": (0.5, "Records that cannot be read, of those that this run reads."),
-    "max_unparsable_share": (0.1, "Follower counts that are none, of all pins."),
-    "max_unmatched_share": (0.25, "Pins without a geo, or a user, record: it never came, or cannot be read."),
+    "max_quarantined_share": (0.1, "Quarantined records, as a share of all records of a table."),
+    "max_quarantined_share_of_run": (0.5, "Quarantined records, as a share of those that this run reads."),
+    "max_unparsable_share": (0.1, "Follower counts that cannot be parsed, as a share of all pins."),
+    "max_unmatched_share": (0.25, "Pins without a clean geo, or user, record, as a share of all pins."),
 }
 """Thresholds of the quality gate: the largest share that passes, and of what."""
 
@@ -89,9 +90,13 @@ def notebook(name: str, **parameters: str) -> DatabricksNotebookOperator:
 
 def threshold(name: str, default: float, what: str) -> Param:
     """Return the parameter of a share that the quality gate lets pass."""
-    title = name.removeprefix("max_").replace("_", " ").capitalize()
-    text = f"{what} More than this share fails the run; 1 lets all pass."
-    return Param(default, type="number", minimum=0, maximum=1, title=f"{title}, at most", description_md=text)
+    return number_param(
+        default,
+        type="number",
+        bounds={"minimum": 0, "maximum": 1},
+        title=name.replace("max_", "Maximum ").replace("_", " "),
+        description_md=f"{what} The run fails if the share is larger; 1 lets every run pass.",
+    )
 
 
 @dag(
@@ -131,22 +136,22 @@ def threshold(name: str, default: float, what: str) -> Param:
         "retry_quarantined": Param(
             False,
             type="boolean",
-            title="Retry what is in quarantine",
-            description_md="Read held records again by the rules of now; what can be read joins the tables.",
+            title="Retry quarantined records",
+            description_md="Read quarantined records by the current rules, and merge those that are valid now.",
         ),
         "maintain": Param(
             False,
             type="boolean",
             title="Maintain the tables",
-            description_md="Run `OPTIMIZE` and `VACUUM` after the answers, as on Sundays.",
+            description_md="Run OPTIMIZE and VACUUM after the answers, as on Sundays.",
         ),
         **{name: threshold(name, default, what) for name, (default, what) in SHARES.items()},
-        "max_age_hours": Param(
+        "max_age_hours": number_param(
             168,
             type="number",
-            minimum=0,
-            title="Hours since the last new row, at most",
-            description_md="When nothing new has come for longer, the run fails.",
+            bounds={"minimum": 0, "maximum": 1_000_000},
+            title="Maximum age of the newest row, in hours",
+            description_md="The run fails if no row is newer than this.",
         ),
     },
 )

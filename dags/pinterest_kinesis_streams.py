@@ -61,6 +61,7 @@ from pinterest_pipeline.operators.kinesis import (
     KinesisDeleteStreamOperator,
     KinesisScaleStreamOperator,
 )
+from pinterest_pipeline.params import number_param, whole_numbers
 from pinterest_pipeline.retries import FinalErrorRetryPolicy
 from pinterest_pipeline.sensors.kinesis import KinesisStreamStatusSensor, StreamCommittedSensor
 from pinterest_pipeline.tags import Tag
@@ -131,13 +132,12 @@ IS_STOPPED = (
     },
     params={
         **emulation_params(fewest=0, note="0 drains what others have put."),
-        "shards": Param(
+        "shards": number_param(
             None,
             type=["null", "integer"],
-            minimum=1,
-            maximum=100,
+            bounds={"minimum": 1, "maximum": 100},
             title="Shards",
-            description_md="How many shards each stream shall have. Empty: what it has, and 1 for a new one.",
+            description_md="Shards of each stream, 1 to 100. Empty: as many as it has; 1 for a new stream.",
         ),
         "job": Param(
             "drain",
@@ -145,8 +145,10 @@ IS_STOPPED = (
             enum=["drain", "keep", "stop"],
             title="Stream job",
             description_md=(
-                "`drain`: when all is committed, the job is stopped if this run has started it. `keep`: it goes on. "
-                "`stop`: it is stopped whoever has started it (needs Confirm)."
+                "When everything is committed:\n\n"
+                "- **drain** stops the job if this run started it\n"
+                "- **keep** leaves it running\n"
+                "- **stop** stops it, whoever started it (needs Confirm)"
             ),
         ),
         "delete_streams": Param(
@@ -154,14 +156,17 @@ IS_STOPPED = (
             type="boolean",
             title="Delete the streams",
             description_md=(
-                "When all is committed, the job is stopped and the three streams are deleted (needs Confirm)."
+                "When everything is committed, stop the job and delete the three streams (needs Confirm)."
             ),
         ),
         "confirm": Param(
-            "",
-            type="string",
+            None,
+            type=["null", "string"],
             title="Confirm",
-            description_md=f"`{SETTINGS.prefix}`, to stop the job of another run or to delete the streams.",
+            description_md=(
+                f"Enter **{SETTINGS.prefix}** to stop a job that another run started, or to delete the streams. "
+                "Else leave this empty."
+            ),
         ),
     },
 )
@@ -180,7 +185,7 @@ def pinterest_kinesis_streams() -> None:
                 else "stop a job that another run has started"
             )
             raise AirflowFailException(
-                f"To {what}, set confirm to {SETTINGS.prefix!r}; it is {params['confirm']!r}. Nothing was done."
+                f"To {what}, set confirm to {SETTINGS.prefix!r}; it is {params['confirm'] or ''!r}. Nothing was done."
             )
         return StreamProgressHook(bucket=SETTINGS.bucket, key=SETTINGS.progress_key).read()
 
@@ -189,7 +194,7 @@ def pinterest_kinesis_streams() -> None:
     create_streams = KinesisCreateStreamOperator(
         task_id="create_streams",
         stream_names=STREAM_NAMES,
-        shard_count="{{ params.shards or 1 }}",
+        shard_count="{{ params.shards | int or 1 }}",
         execution_timeout=timedelta(minutes=5),
     )
 
@@ -203,7 +208,7 @@ def pinterest_kinesis_streams() -> None:
     scale_streams = KinesisScaleStreamOperator(
         task_id="scale_streams",
         stream_names=STREAM_NAMES,
-        shard_count="{{ params.shards or '' }}",
+        shard_count="{{ params.shards | int or '' }}",
         poll_interval=SETTINGS.poll_seconds,
         execution_timeout=timedelta(minutes=30),
     )
@@ -229,7 +234,7 @@ def pinterest_kinesis_streams() -> None:
         from pinterest_pipeline.senders import StreamSender
 
         context = get_current_context()
-        params, ti = context["params"], context["ti"]
+        params, ti = whole_numbers(context["params"]), context["ti"]
         if params["posts"] == 0:  # no reason to open the source
             return checked(Report(0, params["seed"], params["order"]).as_dict(), ti)
         sender = StreamSender(ApiGatewayHook().get_conn(), SETTINGS)

@@ -38,6 +38,7 @@ from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
 from pinterest_pipeline.emulating import checked, emulation_params, log_progress, push_report
 from pinterest_pipeline.operators.kafka import KafkaCreateTopicsOperator
+from pinterest_pipeline.params import whole_numbers
 from pinterest_pipeline.retries import FinalErrorRetryPolicy
 from pinterest_pipeline.sensors.msk_connect import MskConnectConnectorStateSensor
 from pinterest_pipeline.sensors.s3_sink import S3SinkLandedSensor
@@ -92,7 +93,7 @@ def pinterest_msk_ingestion() -> None:
         from pinterest_pipeline.senders import TopicSender
 
         context = get_current_context()
-        params, ti = context["params"], context["ti"]
+        params, ti = whole_numbers(context["params"]), context["ti"]
         sender = TopicSender(ApiGatewayHook().get_conn(), SETTINGS)
         with Source(source_url(BaseHook.get_connection("pinterest_source"))) as source:
             report = run_emulation(

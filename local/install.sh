@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the project needs and lacks: JDK and Maven (apt, as root), uv, the two Python environments,
-# the jars of Kafka and Spark, and the S3 sink plug-in. Running it again does only what has changed.
+# the jars of Kafka and Spark, and the S3 sink plug-in; with the argument test also Chromium (apt), with lint also
+# checkov. Running it again does only what has changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,13 +25,20 @@ apt_packages=()
 java_found=$(java_major)
 if [ "${java_found:-0}" -lt 17 ] || ! command -v javac > /dev/null; then apt_packages+=(openjdk-17-jdk-headless); fi
 command -v mvn > /dev/null || apt_packages+=(maven)
+# Only make test needs it: it opens Airflow's interface.
+if [ "${1:-}" = test ] && ! command -v chromium chromium-browser google-chrome > /dev/null; then
+  if grep -qs '^ID=ubuntu' /etc/os-release; then
+    fail "missing: Chromium, in which the tests open Airflow's interface. Ubuntu has it as a snap only: sudo snap install chromium"
+  fi
+  apt_packages+=(chromium)
+fi
 if [ ${#apt_packages[@]} -gt 0 ]; then
   if command -v apt-get > /dev/null && [ "$(id -u)" = 0 ]; then
     say "Missing: ${apt_packages[*]}. Installing with apt-get, as root."
     { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${apt_packages[@]}"; } \
       > "$LOGS/apt.log" 2>&1 || fail "apt-get failed: see $LOGS/apt.log"
   else
-    fail "missing: ${apt_packages[*]} (JDK 17 or newer, and Maven). On Debian or Ubuntu: sudo apt-get install ${apt_packages[*]}; elsewhere: https://adoptium.net and https://maven.apache.org"
+    fail "missing: ${apt_packages[*]}. On Debian or Ubuntu: sudo apt-get install ${apt_packages[*]}; elsewhere: JDK 17 or newer from https://adoptium.net, Maven from https://maven.apache.org, and for make test Chromium from https://www.chromium.org or Google Chrome"
   fi
 fi
 

@@ -2,6 +2,7 @@
 # Every test: the plug-in's in Java, each environment's own, and those on a whole stack of their own.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+local/install.sh test || exit 1
 LOGS=build/test-logs
 mkdir -p "$LOGS"
 failed=()

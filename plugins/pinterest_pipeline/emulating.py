@@ -10,42 +10,50 @@ from typing import Any
 from airflow.sdk import Param
 
 from pinterest_pipeline.exceptions import RecordsFailed
+from pinterest_pipeline.params import number_param
 
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 10
+MOST_POSTS = 1_000_000
+LARGEST_SEED = 9_000_000_000_000_000
+"""Below 2**53, up to which JavaScript, and so Airflow's interface, has every whole number."""
 
 
 def emulation_params(*, fewest: int, note: str = "") -> dict[str, Param]:
-    """Return the parameters of a DAG that emulates at least ``fewest`` posts; ``note`` is told of ``posts``."""
+    """Return the parameters of a DAG that emulates at least ``fewest`` posts; ``note`` is added to ``posts``."""
     return {
-        "posts": Param(
+        "posts": number_param(
             500,
             type="integer",
-            minimum=fewest,
-            maximum=1_000_000,
+            bounds={"minimum": fewest, "maximum": MOST_POSTS},
             title="Posts",
-            description_md=f"How many posts to draw; each is up to three records. {note}".rstrip(),
+            description_md=(
+                f"Number of posts to draw, {fewest} to {MOST_POSTS:,}; each sends up to three records. {note}"
+            ).rstrip(),
         ),
-        "seed": Param(
+        "seed": number_param(
             100,
             type="integer",
+            bounds={"minimum": -LARGEST_SEED, "maximum": LARGEST_SEED},
             title="Seed",
-            description_md="Starts the random generator: the same seed draws the same posts.",
+            description_md="Seed of the random generator: the same seed draws the same posts.",
         ),
         "order": Param(
             "classic",
             type="string",
             enum=["classic", "sequential"],
             title="Order",
-            description_md="`classic` draws at random, with replacement; `sequential` walks the tables once.",
+            description_md=(
+                "**classic** draws at random, with replacement; **sequential** reads each post once, by number."
+            ),
         ),
-        "rate": Param(
+        "rate": number_param(
             None,
             type=["null", "number"],
-            exclusiveMinimum=0,
-            title="Posts a second",
-            description_md="Empty: as fast as the API takes them.",
+            bounds={"exclusiveMinimum": 0, "maximum": MOST_POSTS},
+            title="Posts per second",
+            description_md="For example 0.5. Empty: as fast as the API accepts them.",
         ),
     }
 

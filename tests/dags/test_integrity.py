@@ -165,7 +165,7 @@ def test_switching_the_batch_on_runs_nothing_before_the_next_midnight(dag_bag: A
         ("pinterest_kinesis_streams", "shards", [None, 1, 100], [0, 101, "2"]),
         ("pinterest_kinesis_streams", "job", ["drain", "keep", "stop"], ["kill", "", None, True]),
         ("pinterest_kinesis_streams", "delete_streams", [True, False], ["true", 1, None]),
-        ("pinterest_kinesis_streams", "confirm", ["", "pinterest"], [None, True]),
+        ("pinterest_kinesis_streams", "confirm", [None, "", "pinterest"], [True, 1]),
         ("pinterest_msk_ingestion", "seed", [100, 0], [None, 1.5]),
         ("pinterest_daily_batch", "full_refresh", [True, False], ["true", 1]),
         ("pinterest_daily_batch", "retry_quarantined", [True, False], ["true", None]),
@@ -364,6 +364,7 @@ def test_when_the_stream_job_is_stopped(
     "params",
     [
         {"job": "stop", "delete_streams": False, "confirm": ""},
+        {"job": "stop", "delete_streams": False, "confirm": None},
         {"job": "drain", "delete_streams": True, "confirm": "yes"},
     ],
 )
@@ -373,6 +374,8 @@ def test_stopping_and_deleting_take_a_confirmation(dag_bag: Any, params: dict[st
         mock.patch.dict(
             before.python_callable.__globals__, {"get_current_context": lambda: {"params": params}}
         ),
-        pytest.raises(AirflowFailException, match=r"set confirm to 'pinterest'.* Nothing was done"),
+        pytest.raises(
+            AirflowFailException, match=r"set confirm to 'pinterest'; it is '(yes)?'\. Nothing was done"
+        ),
     ):
         before.python_callable()

@@ -12,12 +12,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+from playwright.sync_api import Error as PlaywrightError
 
 from local.stack import settings
+from local.stack.airflow_api import AirflowApi
 from local.stack.supervisor import Supervisor
+from tests.stack.forms import browser_page, log_in
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / "build" / "test-stack"
+LOGS = ROOT / "build" / "test-logs"
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,31 @@ def stack():
 def demo(stack):
     """What `make demo POSTS=300` printed."""
     return stack.make("demo", "POSTS=300", "SEED=100").stdout
+
+
+@pytest.fixture(scope="session")
+def airflow(demo):
+    """The stack's Airflow by its API."""
+    return AirflowApi(settings.load(HOME))
+
+
+@pytest.fixture(scope="session")
+def page(airflow):
+    """A browser's page on which a person has logged in to the stack's Airflow."""
+    with browser_page() as page:
+        log_in(page, airflow.stack.url("airflow"), "admin", airflow.stack.credentials["airflow_password"])
+        yield page
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Keep a picture of the page on which a test failed."""
+    report = yield
+    if report.failed and "page" in item.funcargs:
+        # The failure is what is told, also without a picture of it.
+        with contextlib.suppress(PlaywrightError):
+            item.funcargs["page"].screenshot(path=LOGS / f"{item.name}.png", full_page=True)
+    return report
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -48,12 +49,16 @@ class Thresholds:
         values = {}
         for each in fields(cls):
             dbutils.widgets.text(each.name, str(each.default))
-            text = dbutils.widgets.get(each.name).strip()
-            try:
-                values[each.name] = float(text)
-            except ValueError:
-                raise SettingsError(f"widget {each.name!r} is {text!r}; it must be a number") from None
+            values[each.name] = _limit(each.name, dbutils.widgets.get(each.name).strip())
         return cls(**values)
+
+
+def _limit(name: str, text: str) -> float:
+    """Parse a threshold. Raises SettingsError, also for NaN: every comparison with it is false."""
+    with suppress(ValueError):
+        if 0 <= (limit := float(text)) < float("inf"):
+            return limit
+    raise SettingsError(f"widget {name!r} is {text!r}; it must be a number of at least 0")
 
 
 @dataclass(frozen=True)

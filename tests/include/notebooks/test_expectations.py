@@ -79,10 +79,17 @@ def test_a_run_that_empties_the_quarantine_passes() -> None:
     assert failed({"pin": freed}) == []
 
 
-def test_thresholds_are_widgets() -> None:
-    assert Thresholds.from_widgets(FakeDbutils(max_age_hours="1.5")) == Thresholds(max_age_hours=1.5)
-    with pytest.raises(SettingsError, match="widget 'max_age_hours' is 'soon'; it must be a number"):
-        Thresholds.from_widgets(FakeDbutils(max_age_hours="soon"))
+@pytest.mark.parametrize(
+    ("text", "hours"), [("1.5", 1.5), ("168", 168.0), ("168.0", 168.0), ("1e-05", 0.00001), (" 0 ", 0.0)]
+)
+def test_thresholds_are_widgets(text: str, hours: float) -> None:
+    assert Thresholds.from_widgets(FakeDbutils(max_age_hours=text)) == Thresholds(max_age_hours=hours)
+
+
+@pytest.mark.parametrize("text", ["soon", "", "nan", "inf", "-inf", "1e400", "-0.1", "None"])
+def test_a_threshold_that_is_none_is_refused_by_name(text: str) -> None:
+    with pytest.raises(SettingsError, match=f"widget 'max_age_hours' is '{text}'; it must be a number"):
+        Thresholds.from_widgets(FakeDbutils(max_age_hours=text))
 
 
 def test_a_failure_says_what_and_by_how_much() -> None:
