@@ -18,7 +18,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a stack that has a log."""
     monkeypatch.setenv("PORT_OFFSET", "auto")
     stack = settings.load_or_create(tmp_path / "home")
-    stack.log.mkdir()
+    stack.log.mkdir(exist_ok=True)
     log = "first \x1b[32mgreen\x1b[0m\nsecond \x1b]0;title\x07\x9b2J\u202e é\tend\nthird\n"
     (stack.log / "kafka.log").write_bytes(log.encode() + b"\xff\n")
     return stack.home
