@@ -31,7 +31,7 @@ FILES = ("source.db", "source.db-journal", "source.db-wal", "source.db-shm")
 """Everything that a stack makes in its folder, besides the mark."""
 
 _MADE = "The stack has made this folder.\n"
-_ALLOWED = re.compile(r"[\w./@+-]+")
+_ALLOWED = re.compile(r"[\w./-]+", re.ASCII)
 """Names that every part was tried with; SQLAlchemy, supervisord, Kafka, Spark and shells read others as their own."""
 _PROJECT = (
     *("bench", "dags", "docs", "include", "local", "msk", "mwaa", "plugins", "tests"),
@@ -74,8 +74,8 @@ def check_characters(path: Path, what: str, remedy: str) -> None:
     if strange := sorted(set(_ALLOWED.sub("", str(path)))):
         listed = " ".join("space" if character == " " else repr(character)[1:-1] for character in strange)
         raise StackError(
-            f"{what}: {str(path)!r} holds {listed}, which databases, Java, Spark or shells read in a way of their own. "
-            f"Letters, digits and . _ - + @ are safe. {remedy}"
+            f"{what}: {str(path)!r} holds {listed}, which databases, Java, Spark or shells may read in a way of their "
+            f"own. Letters of ASCII, digits and . _ - are safe. {remedy}"
         )
 
 

@@ -135,13 +135,14 @@ STRANGE = {
     character: character
     for character in ('"', "%", ";", "?", "'", "#", ":", ",", "$", "*", "&", "|", "<", ">", "(", ")", "=", "~")
 } | {" ": "space", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\\": r"\\", "\x1b": r"\x1b", "\udcff": r"\udcff",
-     "\u202e": r"\u202e", "\u200b": r"\u200b", "`": "`", "!": "!", "{": "{", "[": "["}  # fmt: skip
+     "\u202e": r"\u202e", "\u200b": r"\u200b", "`": "`", "!": "!", "{": "{", "[": "[",
+     "@": "@", "+": "+", "é": "é", "д": "д", "数": "数"}  # fmt: skip
 
 
 @pytest.mark.parametrize(("character", "shown"), STRANGE.items(), ids=[f"U+{ord(c):04X}" for c in STRANGE])
 def test_a_character_that_a_part_reads_as_its_own_is_refused_by_name(monkeypatch, tmp_path, character, shown):
     message = refused(monkeypatch, f"{tmp_path}/a{character}b")
-    assert f"holds {shown}, which databases, Java, Spark or shells read in a way of their own." in message
+    assert f"holds {shown}, which databases, Java, Spark or shells may read in a way of their own." in message
     assert "Choose another folder: PIPELINE_HOME=<folder>" in message
     assert message.isprintable()
 
@@ -151,7 +152,7 @@ def test_an_ini_section_in_a_name_is_refused(monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["a.b", "a-b_c", "job@2", "c++", "Größe", "данные", "数据"])
+@pytest.mark.parametrize("name", ["a.b", "a-b_c", ".local-2", "Stack_3"])
 def test_letters_digits_and_some_signs_are_welcome(monkeypatch, tmp_path, name):
     assert named(monkeypatch, tmp_path / name) == tmp_path / name
 
