@@ -67,7 +67,6 @@ def _data_parts(stack: Stack) -> list[Part]:
             after=("aws",),
             ports=("databricks",),
             environment=aws_credentials,
-            ready_seconds=120,
         ),
     ]
 
@@ -84,7 +83,6 @@ def _airflow_parts(stack: Stack) -> list[Part]:
             api.serving,
             ports=("airflow",),
             environment=variables,
-            ready_seconds=120,
         ),
         Part(
             "airflow-scheduler",
@@ -98,7 +96,6 @@ def _airflow_parts(stack: Stack) -> list[Part]:
             [airflow, "triggerer", "--skip-serve-logs"],
             api.healthy,
             environment=variables,
-            ready_seconds=120,
         ),
     ]
 

@@ -47,7 +47,7 @@ class Part:
     after: Sequence[str] = ()
     ports: Sequence[str] = ()
     environment: dict[str, str] = field(default_factory=dict)
-    ready_seconds: float = 90
+    ready_seconds: float = 300
 
 
 class _SocketTransport(xmlrpc.client.Transport):
@@ -113,7 +113,7 @@ class Supervisor:
             raise StackError(
                 f"supervisord did not start: {' '.join(reason)} (log: {self.stack.log}/supervisord.log)"
             )
-        await_that(self.alive, 15, f"supervisord does not answer. Log: {self.stack.log}/supervisord.log")
+        await_that(self.alive, 60, f"supervisord does not answer. Log: {self.stack.log}/supervisord.log")
 
     def _configuration(self, parts: Sequence[Part]) -> str:
         log = self.stack.log
