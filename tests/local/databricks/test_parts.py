@@ -12,7 +12,7 @@ import pytest
 from local.databricks import page
 from local.databricks.app import _html
 from local.databricks.errors import ApiError
-from local.databricks.execution import describe
+from local.databricks.execution import Outcome, as_json, describe
 from local.databricks.modules import Modules
 from local.databricks.mounts import MountError, MountTable
 from local.databricks.output import Redactor, Router, RunLog
@@ -236,6 +236,11 @@ def test_modules_are_kept_between_runs_until_they_change(tmp_path: Path) -> None
     modules.enter(tmp_path / "other")
     assert "lab_only_package.inner" not in sys.modules
     modules.leave(tmp_path / "other")
+
+
+def test_an_outcome_is_one_that_utf8_has() -> None:
+    told = as_json(Outcome("failed", result="é\ud83d", error="\ud83d\x1b", error_trace=None))
+    assert (told["result"], told["error"], told["error_trace"]) == (r"é\ud83d", "\\ud83d\x1b", None)
 
 
 def test_a_page_shows_any_text_as_text() -> None:
