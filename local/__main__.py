@@ -181,7 +181,7 @@ def quarantine(_: argparse.Namespace) -> int:
 
 def env(_: argparse.Namespace) -> int:
     for name, value in settings.load(settings.home_folder()).public().items():
-        say(f"{name}={value}")
+        print(f"{name}={value}")  # for a shell to read, as it is
     return 0
 
 
