@@ -226,7 +226,7 @@ def quarantine(_: argparse.Namespace) -> int:
 
 def env(_: argparse.Namespace) -> int:
     for name, value in settings.load(settings.home_folder()).public().items():
-        say(f"{name}={shlex.quote(value)}")  # a URL's & would end the line where a shell reads it
+        print(f"{name}={shlex.quote(value)}")  # a URL's & would end the line where a shell reads it
     return 0
 
 

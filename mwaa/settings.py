@@ -99,6 +99,8 @@ class Settings:
             raise SettingError(f"There is no {path}. Start with: cp mwaa/example.toml {path}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingError(f"{path} is not TOML: {error}") from None
+        except RecursionError:
+            raise SettingError(f"{path} is nested too deeply.") from None
         except OSError as error:
             raise SettingError(f"{path} cannot be read: {error.strerror}.") from None
         return cls.of(given)

@@ -310,5 +310,12 @@ def sleep_in_slices() -> None:
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
-    """The outcome as it travels; task values that are no JSON are refused where they were set."""
-    return json.loads(json.dumps(outcome.__dict__, default=str))  # type: ignore[no-any-return]
+    """The outcome as it travels; task values that are no JSON are refused where they were set.
+
+    The API answers in UTF-8, so half of a surrogate pair in what a notebook says is an escape.
+    """
+    told = {
+        name: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+        for name, value in outcome.__dict__.items()
+    }
+    return json.loads(json.dumps(told, default=str))  # type: ignore[no-any-return]

@@ -68,7 +68,6 @@ def _data_parts(stack: Stack) -> list[Part]:
             after=("aws",),
             ports=("databricks",),
             environment=aws_credentials,
-            ready_seconds=120,
         ),
     ]
 
@@ -85,7 +84,6 @@ def _airflow_parts(stack: Stack) -> list[Part]:
             api.serving,
             ports=("airflow",),
             environment=variables,
-            ready_seconds=120,
         ),
         Part(
             "airflow-scheduler",
@@ -99,7 +97,6 @@ def _airflow_parts(stack: Stack) -> list[Part]:
             [airflow, "triggerer", "--skip-serve-logs"],
             api.healthy,
             environment=variables,
-            ready_seconds=120,
         ),
     ]
 

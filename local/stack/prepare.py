@@ -204,8 +204,8 @@ def await_dags(api: Any) -> None:
 
     await_that(
         parsed,
-        90,
-        "Airflow has not read the DAG files for 90 s. Log: make logs SERVICE=airflow-dag-processor",
+        300,
+        "Airflow has not read the DAG files for 300 s. Log: make logs SERVICE=airflow-dag-processor",
     )
 
 

@@ -48,7 +48,7 @@ class Part:
     after: Sequence[str] = ()
     ports: Sequence[str] = ()
     environment: dict[str, str] = field(default_factory=dict)
-    ready_seconds: float = 90
+    ready_seconds: float = 300
 
 
 class _SocketTransport(xmlrpc.client.Transport):
@@ -124,7 +124,7 @@ class Supervisor:
             )  # fmt: skip
         await_that(
             lambda: self.alive() or reaper.poll() is not None,
-            15,
+            60,
             f"supervisord does not answer. Log: {self.stack.log}/supervisord.log",
         )
         if reaper.poll() is not None:

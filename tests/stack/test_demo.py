@@ -144,7 +144,11 @@ def test_credentials_are_readable_by_their_owner_only(env):
         (("demo", "SOURCE=/no/such/folder"), "/no/such/folder"),
         (("dag", "DAG=pinterest_msk_ingestion", "CONF={"), "CONF is not JSON"),
         (("dag", 'DAG=pinterest_msk_ingestion', 'CONF={"posts": -1}'), "posts"),
-        (("dag", "DAG=no_such_dag"), "no_such_dag"),
+        (("dag", 'DAG=pinterest_msk_ingestion', 'CONF={"posts": 1, "posts": 2}'), "CONF names 'posts' more than once"),
+        (("dag", "DAG=no_such_dag"), "There is no DAG no_such_dag. These are there: pinterest_daily_batch, pinterest"),
+        (("dag", "DAG=pinterest_daily_batch?x=1#"), "There is no DAG pinterest_daily_batch?x=1#."),
+        (("dag", "DAG=../../connections"), "There is no DAG ../../connections."),
+        (("dag", "DAG=-h"), "There is no DAG -h."),
         (("logs", "SERVICE=nothing"), "choose one of"),
     ],
 )  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 from local.databricks import page
 from local.databricks.app import _html
 from local.databricks.errors import ApiError
-from local.databricks.execution import describe
+from local.databricks.execution import Outcome, as_json, describe
 from local.databricks.modules import Modules
 from local.databricks.mounts import MountError, MountTable
 from local.databricks.output import Redactor, Router, RunLog
@@ -326,6 +326,11 @@ def test_the_workspace_itself_may_lie_behind_a_link(tmp_path: Path) -> None:
     tree.write("/Shared/x", b"1", format_="SOURCE", language="PYTHON", overwrite=False)
     assert [entry.path for entry in tree.list("/Shared")] == ["/Shared/x"]
     assert tree.root == tmp_path / "home" / "workspace"
+
+
+def test_an_outcome_is_one_that_utf8_has() -> None:
+    told = as_json(Outcome("failed", result="é\ud83d", error="\ud83d\x1b", error_trace=None))
+    assert (told["result"], told["error"], told["error_trace"]) == (r"é\ud83d", "\\ud83d\x1b", None)
 
 
 def test_a_page_shows_any_text_as_text() -> None:

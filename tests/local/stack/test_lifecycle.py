@@ -275,7 +275,7 @@ def test_status_after_a_kill_of_supervisord_says_what_still_runs(home, capsys):
 def test_logs_before_anything_is_logged_says_how_to_start(home):
     settings.load_or_create(home)
     with pytest.raises(StackError, match=r"Nothing is logged in .* yet\. Start the stack: make up"):
-        commands.logs(Namespace(service="kafka", lines=5))
+        commands.logs(Namespace(service="kafka", lines="5"))
 
 
 # -- one at a time

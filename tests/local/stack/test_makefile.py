@@ -97,6 +97,12 @@ def test_no_encoding_of_the_terminal_ends_a_command(home: Path, variables: dict[
         assert "Traceback" not in done.stderr, command
 
 
+def test_the_environment_is_told_as_a_shell_needs_it(tmp_path: Path) -> None:
+    home = tmp_path / "a\u00a0home"
+    settings.load_or_create(home)
+    assert f"PIPELINE_HOME={home}" in make(home, "env").stdout.splitlines()
+
+
 def test_a_secret_with_a_dollar_sign_reaches_the_command_whole() -> None:
     """make expands what it finds in a variable, a password too."""
     value = "mysql+pymysql://reader:pa$word$(HOME)$$@db/posts"
