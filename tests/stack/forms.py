@@ -51,14 +51,18 @@ class TriggerForm:
         """Open the form with the defaults."""
         self._page.goto(self._url)
         self._page.get_by_test_id("trigger-dag-button").click()
-        self.submit.wait_for()
+        self._await_fields()
 
     def open_again(self, run_id: str) -> None:
         """Open the form with the parameters of a run."""
         self._page.goto(f"{self._url}/runs/{run_id}")
         self._page.get_by_test_id("trigger-dag-button").click()
         self._page.get_by_role("menuitem", name="Trigger again with this config").click()
-        self.submit.wait_for()
+        self._await_fields()
+
+    def _await_fields(self) -> None:
+        # Until they are there, Trigger is enabled in any case.
+        self._dialog.locator("[name^=element_]").first.wait_for(state="attached")
 
     def field(self, name: str) -> Locator:
         """The input that holds a parameter's value."""
@@ -66,7 +70,9 @@ class TriggerForm:
 
     def send(self) -> tuple[int, dict[str, Any]]:
         """Press Trigger; return the status of Airflow's answer and the answer."""
-        with self._page.expect_response(lambda reply: reply.request.method == "POST") as sent:
+        with self._page.expect_response(
+            lambda reply: reply.url.endswith("/dagRuns") and reply.request.method == "POST"
+        ) as sent:
             self.submit.click()
         return sent.value.status, sent.value.json()
 
