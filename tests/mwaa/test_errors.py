@@ -144,8 +144,8 @@ def test_what_botocore_cannot_do_is_explained(error, says):
     ("name", "url"),
     [
         ("PINTEREST_SOURCE_URL", "postgresql://u:very-secret@h/d"),
-        ("PINTEREST_SOURCE_URL", "mysql://u:very-secret/and-more@h/d"),  # a port to urllib
-        ("PINTEREST_SOURCE_URL", "mysql://u:[very-secret@h/d"),
+        ("PINTEREST_SOURCE_URL", "mysql://u:very-secret@and-more@h/d"),
+        ("PINTEREST_SOURCE_URL", "mysql://u:very-secret@h"),
         ("DATABRICKS_HOST", "https://token:very-secret/and-more@h"),
     ],
 )
