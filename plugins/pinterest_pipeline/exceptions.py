@@ -6,6 +6,7 @@ PipelineError
 ├── RecordsFailed                      records that the gateway refused for good
 ├── LedgerImbalance                    a leg of the pipeline lost or invented records
 ├── WaitFailed                         what was waited for can no longer happen; not tried again
+├── TopicsRefused                      the topics are not those that the bucket holds records of; not tried again
 └── ConnectorNotFound                  no MSK Connect connector of that name
 
 A wait that takes too long ends in Airflow's own ``AirflowSensorTimeout``.
@@ -49,6 +50,10 @@ class LedgerImbalance(PipelineError):
 
 class WaitFailed(PipelineError, AirflowFailException):
     """What was waited for can no longer happen, so Airflow need not try again."""
+
+
+class TopicsRefused(PipelineError, AirflowFailException):
+    """The topics are not those that the bucket holds records of; the message names each, and says what to do."""
 
 
 class ConnectorNotFound(PipelineError):

@@ -22,7 +22,7 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from local.kafka import throwaway
+from local.kafka import acls, config, throwaway
 from local.kafka.throwaway import Broker, Connect, Part
 from tests.msk.conftest import RunningProxy, running_proxy
 
@@ -128,8 +128,18 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             for each in rendered("topics.json", {"prefix": prefix})
         ])
         admin.close()
+        # each part as its own user, with the rights that the laptop stack gives it
+        acls.grant(broker.client_settings(), prefix=prefix, tables=("pin", "geo", "user"))
+        login = broker.client_settings(config.REST_PROXY)
         (folder / "proxy").mkdir()
-        proxy = stack.enter_context(running_proxy(broker, folder / "proxy"))
+        proxy = stack.enter_context(
+            running_proxy(
+                broker,
+                folder / "proxy",
+                sasl_username=login["sasl_plain_username"],
+                sasl_password=login["sasl_plain_password"],
+            )
+        )
         credentials = folder / "credentials"
         throwaway.write_private(
             credentials, f"[default]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {SECRET_KEY}\n"
@@ -139,11 +149,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             throwaway.connect(broker, folder / "connect", plugin_dir=PLUGINS, environment=environment)
         )
         world = World(broker, proxy, connect, s3_server, s3, prefix)
-        config = rendered(
+        connector = rendered(
             "connector.json",
             {"prefix": prefix, "bucket": BUCKET, "region": "us-east-1", "store_url": s3.meta.endpoint_url},
         )
-        connect.call("PUT", f"/connectors/{world.connector}/config", config)
+        connect.call("PUT", f"/connectors/{world.connector}/config", connector)
         await_that(lambda: world.task_states() == ["RUNNING", "RUNNING"], "the connector runs")
         yield world
 
@@ -330,5 +340,6 @@ def test_doors_are_locked_and_logs_hold_no_secret(world: World) -> None:
         urllib.request.urlopen(f"http://127.0.0.1:{world.connect.port}/connectors")
     assert refused.value.code == 401
     logs = world.broker.log.read_text() + world.connect.log.read_text() + world.proxy.part.log.read_text()
-    for secret in (world.broker.client.password, world.connect.login.password, SECRET_KEY):
+    users = (world.broker.admin, *world.broker.clients.values(), world.connect.login)
+    for secret in (*(user.password for user in users), SECRET_KEY):
         assert secret not in logs
