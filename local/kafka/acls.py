@@ -1,4 +1,4 @@
-"""What each user of the laptop's Kafka may do: the rights that the roles of mwaa/cloudformation/roles.yaml give on AWS."""
+"""What each user of the laptop's Kafka may do: the rights that mwaa/cloudformation/roles.yaml gives on AWS."""
 
 from __future__ import annotations
 

@@ -55,7 +55,8 @@ def server_properties(
 ) -> str:
     """Render server.properties of the one broker, which is its own controller.
 
-    broker and admin may do everything, each of clients what it has been granted. An acknowledged record is in the log file before the answer leaves, so killing the process loses nothing.
+    broker and admin may do everything, each of clients what it has been granted. An acknowledged record is in the
+    log file before the answer leaves, so killing the process loses nothing.
     """
     listener_jaas = plain_login_module(broker, accepts=(broker, admin, *clients))
     return _properties({

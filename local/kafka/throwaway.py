@@ -161,7 +161,10 @@ def broker(folder: Path) -> Iterator[Broker]:
 def connect(
     kafka: Broker, folder: Path, *, plugin_dir: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[Connect]:
-    """Run a Connect worker beside kafka, whose users have their rights; environment is its whole one (None: this one's)."""
+    """Run a Connect worker beside kafka, whose users must have their rights.
+
+    environment is its whole environment (None: this process's).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (port,) = free_ports(1)
     login = Login("connect", secrets.token_urlsafe(18))

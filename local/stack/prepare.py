@@ -141,25 +141,29 @@ def create_topics(stack: Stack) -> None:
         notes = TopicNotes(admin, aws_client(stack, "s3"), stack.bucket)
         try:
             notes.check(landing)
+            _create_missing(admin, wanted)
+            notes.write(landing)
         except TopicConflict as conflict:
             raise StackError(
-                "\n".join([*conflict.problems, conflict.remedy, "(On the laptop, `make up` is what to run again, "
-                "the prefix is always the same, and `make reset` forgets all data.)"])
-            ) from None  # fmt: skip
-        existing = set(admin.list_topics())
-        missing = {
-            name: {
-                "num_partitions": topic["partitions"],
-                "replication_factor": topic["replication_factor"],
-                "configs": topic["configs"],
-            }
-            for name, topic in wanted.items()
-            if name not in existing
+                f"{conflict}\n(On the laptop the prefix is always {PREFIX}, what to run again is `make up`, "
+                "and `make reset` forgets all data.)"
+            ) from None
+
+
+def _create_missing(admin: KafkaAdminClient, wanted: dict[str, Any]) -> None:
+    existing = set(admin.list_topics())
+    missing = {
+        name: {
+            "num_partitions": topic["partitions"],
+            "replication_factor": topic["replication_factor"],
+            "configs": topic["configs"],
         }
-        if missing:
-            admin.create_topics(missing)
-            admin.wait_for_topics(list(missing))
-        notes.write(landing)
+        for name, topic in wanted.items()
+        if name not in existing
+    }
+    if missing:
+        admin.create_topics(missing)
+        admin.wait_for_topics(list(missing))
 
 
 def _from_msk(stack: Stack, name: str) -> Any:

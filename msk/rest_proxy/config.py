@@ -89,7 +89,9 @@ def _check(config: Config, path: Path) -> None:
     if not config.topics:
         raise ConfigError(f"{path}: topics is empty: name those that callers may write to")
     if own := [name for name in config.topics if name.startswith("_")]:
-        raise ConfigError(f"{path}: topics: {own[0]} is not served: Kafka and Connect keep their own under such names")
+        raise ConfigError(
+            f"{path}: topics: {own[0]} is not served: Kafka and Connect keep their own under such names"
+        )
     needs_login = config.security_protocol.startswith("SASL")
     if needs_login != (config.sasl_mechanism is not None):
         raise ConfigError(f"{path}: security_protocol {config.security_protocol} and sasl_mechanism disagree")

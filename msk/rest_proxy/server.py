@@ -25,7 +25,7 @@ class BoundedProtocol(H11Protocol):
     """
 
     _timer: asyncio.TimerHandle | None = None
-    _awaited: type[h11.Sentinel] | None = None
+    _awaited: type[Any] | None = None
     _waiting_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -52,7 +52,7 @@ class BoundedProtocol(H11Protocol):
         self._wait_for(h11.DONE)
         super().connection_lost(exc)
 
-    def _wait_for(self, awaited: type[h11.Sentinel]) -> None:
+    def _wait_for(self, awaited: type[Any]) -> None:
         """Start the clock of what is awaited (IDLE: a head, SEND_BODY: a body, else nothing) unless it runs already."""
         if awaited is self._awaited:
             return
@@ -69,12 +69,16 @@ class BoundedProtocol(H11Protocol):
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             headers = [("connection", "close"), ("content-length", "0")]
             answer = h11.Response(status_code=408, headers=headers, reason=b"Request Timeout")
-            self.transport.write((self.conn.send(answer) or b"") + (self.conn.send(h11.EndOfMessage()) or b""))
+            self.transport.write(
+                (self.conn.send(answer) or b"") + (self.conn.send(h11.EndOfMessage()) or b"")
+            )
         self.transport.close()
 
     def _make_room(self) -> None:
         """Close the connection that has kept the server waiting longest; this one, when all others are at work."""
-        waiting = [each for each in self.connections if isinstance(each, BoundedProtocol) and each._waiting_since]
+        waiting = [
+            each for each in self.connections if isinstance(each, BoundedProtocol) and each._waiting_since
+        ]
         min(waiting, key=lambda each: each._waiting_since or 0.0, default=self).transport.abort()
 
     def _should_upgrade(self) -> bool:

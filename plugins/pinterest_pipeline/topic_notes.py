@@ -64,9 +64,7 @@ class TopicNotes:
     :param topics_dir: the sink's ``topics.dir``.
     """
 
-    def __init__(
-        self, admin: KafkaAdminClient, s3: Any, bucket: str, *, topics_dir: str = "topics"
-    ) -> None:
+    def __init__(self, admin: KafkaAdminClient, s3: Any, bucket: str, *, topics_dir: str = "topics") -> None:
         self._admin = admin
         self._s3 = s3
         self._bucket = bucket
@@ -134,7 +132,9 @@ class TopicNotes:
                 f"and this is cluster {cluster_id}."
             )
         if found is None:
-            return f"Topic {topic} was deleted: it is not in Kafka, but noted with id {noted.topic_id} ({note})."
+            return (
+                f"Topic {topic} was deleted: it is not in Kafka, but noted with id {noted.topic_id} ({note})."
+            )
         if found.topic_id != noted.topic_id:
             return (
                 f"Topic {topic} was deleted and made anew: its id is {found.topic_id}, "
@@ -156,9 +156,7 @@ class TopicNotes:
         for number, end in self._ends(topic, found.partitions).items():
             last = max(self._last_offset(folder, number, end) for folder in folders)
             if last >= end:
-                return (
-                    f"Topic {topic} ends before offset {end} of partition {number}, but {held} up to offset {last}."
-                )
+                return f"Topic {topic} ends before offset {end} of partition {number}, but {held} up to offset {last}."
         return None
 
     def _partitions(self, folder: str) -> list[int]:

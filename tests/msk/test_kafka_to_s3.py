@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ from kafka.admin import KafkaAdminClient, NewTopic
 
 from local.kafka import acls, config, throwaway
 from local.kafka.throwaway import Broker, Connect, Part
-from tests.msk.conftest import RunningProxy, running_proxy
+from pinterest_pipeline.triggers.s3_sink import S3SinkLandedTrigger
+from tests.msk.conftest import RunningProxy, airflow_connections, running_proxy
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / ".jars" / "connect-plugins"
@@ -266,6 +269,78 @@ def dead_letters(world: World) -> dict[tuple[str, int, int], bytes | None]:
                 found[topic, int(number), int(offset)] = record.value
     consumer.close()
     return found
+
+
+def test_what_a_transaction_aborts_or_has_not_committed_does_not_land(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = "worldwide.user"
+    world.await_landed()
+    expected = world.acknowledged.setdefault(topic, {})
+    producer = KafkaProducer(**world.broker.client_settings(), transactional_id="a-foreign-producer")
+    producer.init_transactions()
+
+    def send(*values: bytes) -> dict[tuple[int, int], bytes]:
+        sent = [(value, producer.send(topic, value, partition=1)) for value in values]
+        producer.flush()
+        return {(1, future.get(10).offset): value for value, future in sent}
+
+    for number in range(3):  # each end of a transaction takes an offset of its own
+        producer.begin_transaction()
+        send(b'{"ind": -1}', b'{"ind": -2}')
+        producer.abort_transaction()
+        producer.begin_transaction()
+        expected |= send(b'{"ind": %d}' % number, b'{"ind": %d}' % -number)
+        producer.commit_transaction()
+    offsets = sorted(offset for partition, offset in expected if partition == 1)
+    assert {b - a for a, b in pairwise(offsets[-6:])} == {1, 5}  # the marker, two aborted records and theirs
+    world.await_landed()
+    starts = {int(key[-15:-5]) for key in world.keys(topic) if "/partition=1/" in key}
+    assert {offsets[-6], offsets[-4], offsets[-2]} <= starts
+
+    # an open transaction holds back what follows it in its partition, and the wait for that says so
+    producer.begin_transaction()
+    opened = send(b'{"ind": 10}')
+    (first,) = (offset for _, offset in opened)
+    body = b'{"records":[{"partition":1,"value":{"ind":11}},{"partition":0,"value":{"ind":12}}]}'
+    behind, beside = world.proxy.produce(topic, body).json()["offsets"]
+    assert (behind["partition"], behind["offset"]) == (1, first + 1)
+    expected[0, beside["offset"]] = b'{"ind":12}'
+    world.await_landed()  # and nothing else has landed
+    assert wait_for(world, topic, first + 1, monkeypatch, seconds=3) == {
+        "status": "timeout",
+        "message": f"not landed yet: {topic} partition 1: 1 of 1 record(s), offsets {first + 1}; {topic} partition 1 "
+        "has an open transaction: until its producer or Kafka ends it, the sink gets nothing from offset "
+        f"{first} on",
+        "value": {topic: {"acknowledged": 1, "landed": 0}},
+    }
+    expected |= {**opened, (1, first + 1): b'{"ind":11}'}
+    producer.commit_transaction()
+    producer.close()
+    world.await_landed()
+    assert wait_for(world, topic, first + 1, monkeypatch, seconds=30)["status"] == "success"
+
+
+def wait_for(
+    world: World, topic: str, offset: int, monkeypatch: pytest.MonkeyPatch, *, seconds: float
+) -> Any:
+    """Wait as the task landed does; its event."""
+    s3_url = world.s3.meta.endpoint_url
+    for name, value in airflow_connections(world.broker, s3_url).items():
+        monkeypatch.setenv(name, value)
+    trigger = S3SinkLandedTrigger(
+        positions={topic: {"1": [[offset, offset]]}},
+        bucket=BUCKET,
+        kafka_conn_id="pinterest_kafka",
+        poll_interval=0.5,
+        end_time=time.time() + seconds,
+    )
+
+    async def event() -> Any:
+        return [each.payload async for each in trigger.run()]
+
+    (payload,) = asyncio.run(event())
+    return payload
 
 
 def test_s3_away_for_a_while_loses_nothing_and_the_task_keeps_running(world: World) -> None:

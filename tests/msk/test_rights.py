@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from aiokafka.conn import AIOKafkaConnection, create_conn
-from aiokafka.errors import AuthenticationFailedError
+from aiokafka.errors import SaslAuthenticationFailed
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import (
@@ -106,7 +106,7 @@ def test_each_user_may_do_its_work_and_nothing_else(
 async def test_no_client_is_the_broker(broker: Broker, user: str) -> None:
     own = broker.client_settings(user)
     (await log_in(own)).close()
-    with pytest.raises(AuthenticationFailedError):
+    with pytest.raises(SaslAuthenticationFailed):
         await log_in(own | {"sasl_plain_username": config.BROKER})
 
 

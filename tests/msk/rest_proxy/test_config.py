@@ -35,7 +35,10 @@ def path(tmp_path: Path) -> Path:
         ({**OPEN, "security_protocol": "SASL_SSL"}, "disagree"),
         ({**OPEN, "sasl_mechanism": "PLAIN"}, "disagree"),
         ({**OPEN, **IAM}, "a region"),
-        ({name: value for name, value in OPEN.items() if name != "topics"}, "missing required field `topics`"),
+        (
+            {name: value for name, value in OPEN.items() if name != "topics"},
+            "missing required field `topics`",
+        ),
         ({**OPEN, "topics": []}, "topics is empty"),
         ({**OPEN, "topics": ["pin", "_connect-config"]}, "_connect-config is not served"),
         ({**OPEN, "basic_auth_username": "gateway"}, "go together"),
