@@ -66,6 +66,8 @@ class BoundedProtocol(H11Protocol):
     def _too_late(self) -> None:
         if self.transport.is_closing():
             return
+        if self.cycle is not None:
+            self.cycle.disconnected = True
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             headers = [("connection", "close"), ("content-length", "0")]
             answer = h11.Response(status_code=408, headers=headers, reason=b"Request Timeout")
@@ -79,7 +81,9 @@ class BoundedProtocol(H11Protocol):
         waiting = [
             each for each in self.connections if isinstance(each, BoundedProtocol) and each._waiting_since
         ]
-        min(waiting, key=lambda each: each._waiting_since or 0.0, default=self).transport.abort()
+        longest = min(waiting, key=lambda each: each._waiting_since or 0.0, default=self)
+        longest._wait_for(h11.DONE)
+        longest.transport.abort()
 
     def _should_upgrade(self) -> bool:
         """Answer a request to upgrade, to WebSocket or anything else, as if it had not asked."""

@@ -410,6 +410,16 @@ def test_a_bad_property_is_refused_by_connect_with_its_name(
     assert message in text
 
 
+def test_the_proxy_as_its_own_user_sees_and_writes_the_three_topics_and_no_other(world: World) -> None:
+    tables = [f"worldwide.{table}" for table in ("geo", "pin", "user")]
+    assert world.proxy.http.get("/topics").json() == tables
+    for topic in tables:
+        assert world.proxy.http.get(f"/topics/{topic}").json()["configs"]["cleanup.policy"] == "delete"
+    for topic in ("worldwide.dead-letter", "_pinterest-connect-config", "__consumer_offsets"):
+        answer = world.proxy.produce(topic, '{"records":[{"key":1,"value":1}]}')
+        assert (answer.status_code, answer.json()["error_code"]) == (404, 40401)
+
+
 def test_doors_are_locked_and_logs_hold_no_secret(world: World) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"http://127.0.0.1:{world.connect.port}/connectors")

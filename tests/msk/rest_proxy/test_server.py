@@ -75,6 +75,26 @@ async def test_connections_that_send_nothing_keep_nobody_out(monkeypatch: pytest
         assert await status(idle[-1][0]) == b"HTTP/1.1 200 OK"
 
 
+async def test_nor_do_many_that_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 10)
+    async with serving() as port:
+        idle = [
+            socket.create_connection(("127.0.0.1", port)) for _ in range(60)
+        ]  # the loop accepts them in one go
+        reader, _ = await connect(port, REQUEST)
+        assert await status(reader) == b"HTTP/1.1 200 OK"
+        left = 0
+        for each in idle:
+            with each:
+                each.setblocking(False)
+                with contextlib.suppress(ConnectionResetError):
+                    try:
+                        assert each.recv(1) == b""
+                    except BlockingIOError:
+                        left += 1
+        assert left < 10
+
+
 async def test_nor_do_answered_ones_or_bodies_that_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
     async with serving() as port:
