@@ -7,14 +7,17 @@ bucket; and checks that nothing was lost on the way.
 
 ## When a task fails
 
-- `create_topics` (creates missing topics): Kafka does not answer, or refuses. See connection `pinterest_kafka`.
+- `create_topics` (creates missing topics): Kafka does not answer, or refuses. See connection `pinterest_kafka`. Or a
+  topic was deleted, made anew, given more partitions, or is another cluster's: the message says which and what to do.
+  That is not tried again.
 - `connector_running` (waits for the sink connector): its state is in the message. Look at the connector's log,
   then restart it.
 - `emulate` (draws and sends): the message names the refused records with code and reason; 403 means the
   credentials of `pinterest_api`, 404 the topic. The counts are in the task's XCom `report`, also when it fails.
   `SourceError` names the column or value of the source that cannot be sent. What another try cannot help is final.
 - `landed` (waits for the offsets): the message names topic, partition and offsets that are missing. Look at the
-  sink's log, and for the records in the dead-letter topic. Clear the task to wait on.
+  sink's log, and for the records in the dead-letter topic. Clear the task to wait on. It also says when a
+  transaction is open in Kafka, whose end the sink has to wait for.
 - `reconcile` (drawn = missing + acknowledged + failed, acknowledged = landed): the message names leg, table and
   counts.
 
@@ -37,6 +40,7 @@ from pinterest_pipeline.alarms import failed_run
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
 from pinterest_pipeline.emulating import checked, emulation_params, log_progress, push_report
+from pinterest_pipeline.hooks.kafka import KafkaHook
 from pinterest_pipeline.operators.kafka import KafkaCreateTopicsOperator
 from pinterest_pipeline.params import whole_numbers
 from pinterest_pipeline.retries import FinalErrorRetryPolicy
@@ -72,6 +76,8 @@ def pinterest_msk_ingestion() -> None:
         topics=[SETTINGS.topic(table) for table in TABLES],
         partitions=SETTINGS.topic_partitions,
         replication=SETTINGS.topic_replication,
+        bucket=SETTINGS.bucket,
+        schema=SETTINGS.clean_schema,
         execution_timeout=timedelta(minutes=5),
     )
 
@@ -114,6 +120,7 @@ def pinterest_msk_ingestion() -> None:
         task_id="landed",
         positions=report["positions"],
         bucket=SETTINGS.bucket,
+        kafka_conn_id=KafkaHook.default_conn_name,
         poke_interval=SETTINGS.poll_seconds,
         timeout=timedelta(minutes=30),
     )

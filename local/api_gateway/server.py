@@ -7,6 +7,7 @@ import uvicorn
 
 from local.api_gateway.app import Settings, create_app
 from local.part import listen, read_config
+from msk.rest_proxy.server import BOUNDS
 
 LOG = logging.getLogger("local.api_gateway")
 
@@ -20,6 +21,11 @@ def run(config_path: str) -> None:
     sock = listen(settings.host, settings.port)
     LOG.info("serving stage %s on http://%s:%d", settings.stage, *sock.getsockname())
     config = uvicorn.Config(
-        app, log_config=None, server_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=5
+        app,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=5,
+        **BOUNDS,
     )
     asyncio.run(uvicorn.Server(config).serve(sockets=[sock]))

@@ -19,6 +19,7 @@ from local.databricks.secret_scopes import SecretScopes
 from local.databricks.store import Store
 from local.databricks.workspace import Workspace
 from local.part import listen
+from msk.rest_proxy.server import BOUNDS
 
 log = logging.getLogger("local.databricks")
 
@@ -46,7 +47,9 @@ async def _serve(config: Config, listener: socket.socket) -> None:
         token=config.token, jobs=jobs, runs=runs, workspace=workspace, secrets=secrets, clusters=clusters
     )
     server = _Server(
-        uvicorn.Config(app, access_log=False, log_config=None, lifespan="off", timeout_graceful_shutdown=2)
+        uvicorn.Config(
+            app, access_log=False, log_config=None, lifespan="off", timeout_graceful_shutdown=2, **BOUNDS
+        )
     )
     clusters.begin()
     log.info("serving the workspace on %s", url)

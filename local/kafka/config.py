@@ -2,20 +2,25 @@
 
 Pure functions: nothing here opens a file or a port. The caller writes the texts to files of mode 600 (they
 hold passwords) and starts the commands (they hold none). One broker is enough for a laptop; every port is on
-127.0.0.1 and wants a login: broker and controller SASL/PLAIN, Connect's REST port HTTP basic auth.
+127.0.0.1 and wants a login: broker and controller SASL/PLAIN, Connect's REST port HTTP basic auth. What each user
+may do once it is logged in says `acls`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 HOST = "127.0.0.1"
 LOG4J2 = Path(__file__).with_name("log4j2.xml")
 
-# The broker's own login, beside the one that clients share.
-BROKER_USER = "broker"
+# The broker's own user; the one who may do everything, for tools and for whoever owns the stack; and one a client.
+BROKER, ADMIN = "broker", "pinterest"
+AIRFLOW, CONNECT, REST_PROXY = "airflow", "connect", "rest_proxy"
+CLIENTS = (AIRFLOW, CONNECT, REST_PROXY)
+
+CONNECT_GROUP = "pinterest-connect"
 
 _BASIC_AUTH = "org.apache.kafka.connect.rest.basic.auth.extension"
 _HEAP_MB = 256
@@ -46,13 +51,14 @@ class JavaCommands:
 
 
 def server_properties(
-    *, port: int, controller_port: int, broker: Login, client: Login, data_dir: Path
+    *, port: int, controller_port: int, broker: Login, admin: Login, clients: Sequence[Login], data_dir: Path
 ) -> str:
     """Render server.properties of the one broker, which is its own controller.
 
-    An acknowledged record is in the log file before the answer leaves, so killing the process loses nothing.
+    broker and admin may do everything, each of clients what it has been granted. An acknowledged record is in the
+    log file before the answer leaves, so killing the process loses nothing.
     """
-    listener_jaas = plain_login_module(broker, accepts=(broker, client))
+    listener_jaas = plain_login_module(broker, accepts=(broker, admin, *clients))
     return _properties({
         "process.roles": "broker,controller",
         "node.id": 1,
@@ -67,6 +73,8 @@ def server_properties(
         "sasl.mechanism.controller.protocol": "PLAIN",
         "listener.name.client.plain.sasl.jaas.config": listener_jaas,
         "listener.name.controller.plain.sasl.jaas.config": plain_login_module(broker, accepts=(broker,)),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": f"User:{broker.username};User:{admin.username}",
         "log.dirs": data_dir,
         # A mistyped topic must be an error, as it is on MSK.
         "auto.create.topics.enable": "false",
@@ -97,7 +105,7 @@ def server_properties(
 
 
 def connect_properties(
-    *, port: int, broker_port: int, client: Login, plugin_dir: Path, group_id: str = "pinterest-connect"
+    *, port: int, broker_port: int, client: Login, plugin_dir: Path, group_id: str = CONNECT_GROUP
 ) -> str:
     """Render connect-distributed.properties of the one worker.
 

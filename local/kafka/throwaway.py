@@ -82,24 +82,26 @@ class Part:
 
 @dataclass
 class Broker(Part):
-    """A running broker and the login for it."""
+    """A running broker, the login of the user who may do everything, and those of the clients by their names."""
 
     port: int = 0
-    client: Login = field(default_factory=lambda: Login("pinterest", ""))
+    admin: Login = field(default_factory=lambda: Login(config.ADMIN, ""))
+    clients: Mapping[str, Login] = field(default_factory=dict)
     folder: Path = Path()
 
     @property
     def bootstrap_servers(self) -> str:
         return f"{HOST}:{self.port}"
 
-    def client_settings(self) -> dict[str, str]:
+    def client_settings(self, user: str = config.ADMIN) -> dict[str, str]:
         """Return the connection settings that aiokafka and kafka-python share."""
+        login = self.clients.get(user, self.admin)
         return {
             "bootstrap_servers": self.bootstrap_servers,
             "security_protocol": "SASL_PLAINTEXT",
             "sasl_mechanism": "PLAIN",
-            "sasl_plain_username": self.client.username,
-            "sasl_plain_password": self.client.password,
+            "sasl_plain_username": login.username,
+            "sasl_plain_password": login.password,
         }
 
 
@@ -120,15 +122,18 @@ def broker(folder: Path) -> Iterator[Broker]:
     """Run a broker whose data, property files and log lie in folder."""
     folder.mkdir(parents=True, exist_ok=True)
     port, controller_port = free_ports(2)
-    client = Login("pinterest", secrets.token_urlsafe(18))
+    admin, broker, *clients = (
+        Login(user, secrets.token_urlsafe(18)) for user in (config.ADMIN, config.BROKER, *config.CLIENTS)
+    )
     server_file = folder / "server.properties"
     write_private(
         server_file,
         config.server_properties(
             port=port,
             controller_port=controller_port,
-            broker=Login(config.BROKER_USER, secrets.token_urlsafe(18)),
-            client=client,
+            broker=broker,
+            admin=admin,
+            clients=clients,
             data_dir=folder / "data",
         ),
     )
@@ -142,7 +147,8 @@ def broker(folder: Path) -> Iterator[Broker]:
         log=folder / "broker.log",
         ready=lambda: _is_open(port),
         port=port,
-        client=client,
+        admin=admin,
+        clients={each.username: each for each in clients},
         folder=folder,
     )
     try:
@@ -156,14 +162,17 @@ def broker(folder: Path) -> Iterator[Broker]:
 def connect(
     kafka: Broker, folder: Path, *, plugin_dir: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[Connect]:
-    """Run a Connect worker beside kafka; environment is its whole environment (None: this process's)."""
+    """Run a Connect worker beside kafka, whose users must have their rights.
+
+    environment is its whole environment (None: this process's).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (port,) = free_ports(1)
     login = Login("connect", secrets.token_urlsafe(18))
     write_private(
         folder / "connect-distributed.properties",
         config.connect_properties(
-            port=port, broker_port=kafka.port, client=kafka.client, plugin_dir=plugin_dir
+            port=port, broker_port=kafka.port, client=kafka.clients[config.CONNECT], plugin_dir=plugin_dir
         ),
     )
     write_private(folder / "connect-users.properties", config.connect_users(login))

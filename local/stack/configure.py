@@ -12,7 +12,18 @@ from typing import Any
 
 from include.emulation.database import parse_url
 from local.kafka import config as kafka
-from local.stack.settings import HOST, PREFIX, REGION, ROOT, SCHEMA, STAGE, WARM_CLUSTER, Stack, write_private
+from local.stack.settings import (
+    HOST,
+    PREFIX,
+    REGION,
+    ROOT,
+    SCHEMA,
+    STAGE,
+    TABLES,
+    WARM_CLUSTER,
+    Stack,
+    write_private,
+)
 from mwaa.connections import source_connection
 
 NOTEBOOK_DIR = f"/Shared/{PREFIX}"
@@ -53,19 +64,18 @@ def _write_aws(stack: Stack) -> None:
 
 
 def _write_kafka(stack: Stack) -> None:
-    client = kafka.Login("pinterest", stack.credentials["kafka_password"])
-    broker = kafka.Login(kafka.BROKER_USER, stack.credentials["kafka_password"])
     server = kafka.server_properties(
         port=stack.ports["kafka"],
         controller_port=stack.ports["kafka_controller"],
-        broker=broker,
-        client=client,
+        broker=_kafka_login(stack, kafka.BROKER),
+        admin=kafka.Login(kafka.ADMIN, stack.credentials["kafka_password"]),
+        clients=[_kafka_login(stack, user) for user in kafka.CLIENTS],
         data_dir=stack.home / "kafka",
     )
     connect = kafka.connect_properties(
         port=stack.ports["connect"],
         broker_port=stack.ports["kafka"],
-        client=client,
+        client=_kafka_login(stack, kafka.CONNECT),
         plugin_dir=ROOT / ".jars" / "connect-plugins",
     )
     users = stack.etc / "connect-users.properties"
@@ -73,6 +83,10 @@ def _write_kafka(stack: Stack) -> None:
     write_private(stack.etc / "connect-distributed.properties", connect)
     write_private(stack.etc / "connect-jaas.conf", kafka.connect_jaas(users))
     write_private(users, kafka.connect_users(kafka.Login("pinterest", stack.credentials["connect_password"])))
+
+
+def _kafka_login(stack: Stack, user: str) -> kafka.Login:
+    return kafka.Login(user, stack.credentials[f"kafka_{user}_password"])
 
 
 def kafka_commands(stack: Stack) -> kafka.JavaCommands:
@@ -93,10 +107,11 @@ def _write_api(stack: Stack) -> None:
         "host": HOST,
         "port": stack.ports["rest_proxy"],
         "bootstrap_servers": stack.kafka_bootstrap,
+        "topics": [f"{PREFIX}.{table}" for table in TABLES],
         "security_protocol": "SASL_PLAINTEXT",
         "sasl_mechanism": "PLAIN",
-        "sasl_username": "pinterest",
-        "sasl_password": secret["kafka_password"],
+        "sasl_username": kafka.REST_PROXY,
+        "sasl_password": secret["kafka_rest_proxy_password"],
         "basic_auth_username": "pinterest",
         "basic_auth_password": secret["rest_proxy_password"],
     })  # fmt: skip
@@ -215,8 +230,8 @@ def connections(stack: Stack) -> dict[str, dict[str, Any]]:
         "bootstrap.servers": stack.kafka_bootstrap,
         "security.protocol": "SASL_PLAINTEXT",
         "sasl.mechanism": "PLAIN",
-        "sasl.username": "pinterest",
-        "sasl.password": secret["kafka_password"],
+        "sasl.username": kafka.AIRFLOW,
+        "sasl.password": secret["kafka_airflow_password"],
     }
     return {
         "aws_default": {

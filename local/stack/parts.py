@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import requests
+from kafka.errors import KafkaError
 
+from local.kafka import acls
 from local.stack.airflow_api import AirflowApi
 from local.stack.configure import kafka_commands
 from local.stack.errors import StackError
 from local.stack.home import check_characters
-from local.stack.settings import HOST, ROOT, Stack
+from local.stack.settings import HOST, PREFIX, ROOT, TABLES, Stack
 from local.stack.supervisor import Part
 
 
@@ -32,7 +34,7 @@ def _data_parts(stack: Stack) -> list[Part]:
     proxy_login = ("pinterest", secret["rest_proxy_password"])
     connect_login = ("pinterest", secret["connect_password"])
     return [
-        Part("kafka", kafka.broker, _accepts(stack.ports["kafka"]), ports=("kafka", "kafka_controller")),
+        Part("kafka", kafka.broker, _knows_its_users(stack), ports=("kafka", "kafka_controller")),
         Part(
             "aws",
             [python, "-m", "local.aws", str(etc / "aws.json")],
@@ -129,6 +131,26 @@ def _accepts(port: int) -> Callable[[], bool]:
                 return True
         except OSError:
             return False
+
+    return ready
+
+
+def _knows_its_users(stack: Stack) -> Callable[[], bool]:
+    """Kafka is ready once its users have their rights: without, Connect ends as it starts."""
+    accepts = _accepts(stack.ports["kafka"])
+
+    def ready() -> bool:
+        if not accepts():
+            return False
+        try:
+            acls.grant(stack.kafka_settings(), prefix=PREFIX, tables=TABLES)
+        except (KafkaError, OSError):
+            return False
+        except acls.NoAuthorizerError:
+            raise StackError(
+                "Kafka runs with the settings of another version of this project: make down, then make up"
+            ) from None
+        return True
 
     return ready
 

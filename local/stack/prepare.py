@@ -21,7 +21,7 @@ from include.emulation.database import parse_url
 from local.stack.configure import DAG_IDS, NOTEBOOK_DIR, kafka_commands, write_connections
 from local.stack.errors import StackError
 from local.stack.processes import MARKER
-from local.stack.settings import PREFIX, REGION, ROOT, STAGE, Stack, write_private
+from local.stack.settings import PREFIX, REGION, ROOT, STAGE, TABLES, Stack, write_private
 from local.stack.supervisor import await_that
 from mwaa.bucket import Objects, checksum
 from mwaa.errors import DeployError
@@ -132,29 +132,43 @@ def aws_client(stack: Stack, service: Any) -> Any:
 
 
 def create_topics(stack: Stack) -> None:
-    """Create the topics that are missing; the sink needs its dead-letter topic, with its settings, when it starts."""
+    """Create the topics that are missing; the sink needs its dead-letter topic, with its settings, when it starts.
+
+    :raises StackError: the bucket holds records of other topics than Kafka has; nothing is created then.
+    """
+    if str(ROOT / "plugins") not in sys.path:  # on MWAA it is there already
+        sys.path.append(str(ROOT / "plugins"))
+    from pinterest_pipeline.topic_notes import TopicConflict, TopicNotes
+
     wanted = {topic.pop("name"): topic for topic in _from_msk(stack, "topics.json")}
-    client = {
-        "bootstrap_servers": stack.kafka_bootstrap,
-        "security_protocol": "SASL_PLAINTEXT",
-        "sasl_mechanism": "PLAIN",
-        "sasl_plain_username": "pinterest",
-        "sasl_plain_password": stack.credentials["kafka_password"],
-    }
-    with KafkaAdminClient(**client) as admin:
-        existing = set(admin.list_topics())
-        missing = {
-            name: {
-                "num_partitions": topic["partitions"],
-                "replication_factor": topic["replication_factor"],
-                "configs": topic["configs"],
-            }
-            for name, topic in wanted.items()
-            if name not in existing
+    landing = [f"{PREFIX}.{table}" for table in TABLES]
+    with KafkaAdminClient(**stack.kafka_settings()) as admin:
+        notes = TopicNotes(admin, aws_client(stack, "s3"), stack.bucket)
+        try:
+            notes.check(landing)
+            _create_missing(admin, wanted)
+            notes.write(landing)
+        except TopicConflict as conflict:
+            raise StackError(
+                f"{conflict}\n(On the laptop the prefix is always {PREFIX}, what to run again is `make up`, "
+                "and `make reset` forgets all data.)"
+            ) from None
+
+
+def _create_missing(admin: KafkaAdminClient, wanted: dict[str, Any]) -> None:
+    existing = set(admin.list_topics())
+    missing = {
+        name: {
+            "num_partitions": topic["partitions"],
+            "replication_factor": topic["replication_factor"],
+            "configs": topic["configs"],
         }
-        if missing:
-            admin.create_topics(missing)
-            admin.wait_for_topics(list(missing))
+        for name, topic in wanted.items()
+        if name not in existing
+    }
+    if missing:
+        admin.create_topics(missing)
+        admin.wait_for_topics(list(missing))
 
 
 def _from_msk(stack: Stack, name: str) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 from include.emulation.parameters import whole_number
 from include.emulation.terminal import printable
+from local.kafka import config as kafka
 from local.ports import free_ports
 from local.stack import home as home_of_a_stack
 from local.stack.errors import StackError
@@ -20,6 +21,7 @@ ROOT = home_of_a_stack.ROOT
 HOST = "127.0.0.1"
 REGION = "us-east-1"
 PREFIX = "pinterest"
+TABLES = ("pin", "geo", "user")
 SCHEMA = "pinterest"
 STAGE = "local"
 WARM_CLUSTER = "local-warm"
@@ -113,6 +115,16 @@ class Stack:
     def kafka_bootstrap(self) -> str:
         return f"{HOST}:{self.ports['kafka']}"
 
+    def kafka_settings(self) -> dict[str, Any]:
+        """Connection settings, for kafka-python, of the user who may do everything in Kafka."""
+        return {
+            "bootstrap_servers": self.kafka_bootstrap,
+            "security_protocol": "SASL_PLAINTEXT",
+            "sasl_mechanism": "PLAIN",
+            "sasl_plain_username": kafka.ADMIN,
+            "sasl_plain_password": self.credentials["kafka_password"],
+        }
+
     def public(self) -> dict[str, str]:
         """What ``make env`` prints: addresses, then the credentials that a local client needs."""
         secret = self.credentials
@@ -139,7 +151,7 @@ class Stack:
             "DATABRICKS_TOKEN": secret["databricks_token"],
             "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
             "KAFKA_SASL_MECHANISM": "PLAIN",
-            "KAFKA_USERNAME": "pinterest",
+            "KAFKA_USERNAME": kafka.ADMIN,
             "KAFKA_PASSWORD": secret["kafka_password"],
             "REST_PROXY_USERNAME": "pinterest",
             "REST_PROXY_PASSWORD": secret["rest_proxy_password"],
@@ -206,6 +218,10 @@ def load(home: Path) -> Stack:
         raise StackError(
             f"The stack in {home} was made by another version of this project. Forget it: make reset"
         )
+    if missing := {name: value for name, value in _new_credentials().items() if name not in credentials}:
+        # Of a stack from before its parts had them; they are taken at the next start.
+        stack.credentials.update(missing)
+        write_private(home / "etc" / "credentials.json", json.dumps(stack.credentials, indent=1))
     return stack
 
 
@@ -271,6 +287,7 @@ def _new_credentials() -> dict[str, str]:
         "airflow_jwt_secret": secrets.token_urlsafe(48),
         "databricks_token": "dapi" + secrets.token_hex(16),
         "kafka_password": secrets.token_urlsafe(24),
+        **{f"kafka_{user}_password": secrets.token_urlsafe(24) for user in (kafka.BROKER, *kafka.CLIENTS)},
         "rest_proxy_password": secrets.token_urlsafe(24),
         "connect_password": secrets.token_urlsafe(24),
     }

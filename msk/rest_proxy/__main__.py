@@ -15,11 +15,11 @@ import uvicorn
 
 from msk.rest_proxy import config
 from msk.rest_proxy.app import RestProxy
+from msk.rest_proxy.server import BOUNDS
 from msk.rest_proxy.topics import KafkaTopics
 
 log = logging.getLogger("msk.rest_proxy")
 
-_MAX_CONNECTIONS = 256
 _SHUTDOWN_SECONDS = 10
 
 
@@ -88,6 +88,7 @@ async def _serve(settings: config.Config, listener: socket.socket) -> None:
         login = (settings.basic_auth_username, settings.basic_auth_password)
     app = RestProxy(
         topics,
+        served=settings.topics,
         max_body_bytes=settings.max_body_bytes,
         max_buffered_bytes=settings.max_buffered_bytes,
         login=login,
@@ -98,7 +99,7 @@ async def _serve(settings: config.Config, listener: socket.socket) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            limit_concurrency=_MAX_CONNECTIONS,
+            **BOUNDS,
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         )
     )

@@ -1,19 +1,19 @@
 """The HTTP side of the proxy: Confluent REST v2's routes, codes and bodies, as an ASGI application.
 
 POST /topics/{topic}   produce JSON records
-GET  /topics           names
+GET  /topics           names of the topics that are served
 GET  /topics/{topic}   configs and partitions
 GET  /                 health: 200 when Kafka answers, else 503 (needs no login)
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hmac
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import unquote
 
@@ -32,7 +32,6 @@ JSON_V2 = "application/vnd.kafka.json.v2+json"
 ANSWER_V2 = "application/vnd.kafka.v2+json"
 _UNKNOWN_TOPIC = 40401
 _FINAL, _RETRIABLE = 1, 2
-_BODY_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -57,17 +56,24 @@ class HttpError(Exception):
 
 
 class RestProxy:
-    """The ASGI application; login is (username, password) or None for an open proxy."""
+    """The ASGI application.
+
+    :param served: names of the topics that callers may use; ``*`` stands for any text. A name that begins with
+        ``_`` is Kafka's or Connect's own and never served.
+    :param login: (username, password), or None for an open proxy.
+    """
 
     def __init__(
         self,
         topics: Topics,
         *,
+        served: Sequence[str],
         max_body_bytes: int,
         max_buffered_bytes: int,
         login: tuple[str, str] | None = None,
     ) -> None:
         self._topics = topics
+        self._served = served
         self._max_body_bytes = max_body_bytes
         self._max_buffered_bytes = max_buffered_bytes
         self._buffered_bytes = 0
@@ -116,10 +122,12 @@ class RestProxy:
                 await self._topics.names()
                 return Reply(200, {"kafka": "answers"})
             case (("GET" | "HEAD"), ["topics"]):
-                return Reply(200, await self._topics.names())
+                return Reply(200, [name for name in await self._topics.names() if self._serves(name)])
             case (("GET" | "HEAD"), ["topics", topic]):
+                self._check_served(topic)
                 return Reply(200, await self._topics.describe(topic))
             case "POST", ["topics", topic]:
+                self._check_served(topic)
                 return await self._produce(topic, headers, receive)
             case method, ([""] | ["topics"] | ["topics", _]):
                 raise HttpError(405, f"HTTP 405 Method Not Allowed: {method}")
@@ -131,6 +139,13 @@ class RestProxy:
         given = headers.get("authorization", "").encode("latin-1")
         if not hmac.compare_digest(given, self._authorization):
             raise HttpError(401, "HTTP 401 Unauthorized", www_authenticate='Basic realm="kafka"')
+
+    def _serves(self, topic: str) -> bool:
+        return not topic.startswith("_") and any(fnmatchcase(topic, pattern) for pattern in self._served)
+
+    def _check_served(self, topic: str) -> None:
+        if not self._serves(topic):
+            raise UnknownTopicError(topic)
 
     async def _produce(self, topic: str, headers: Mapping[str, str], receive: Receive) -> Reply:
         content_type = headers.get("content-type", "").split(";")[0].strip().lower()
@@ -156,20 +171,16 @@ class RestProxy:
         if announced.isdecimal():
             self._check_size(int(announced))
         body = bytearray()
-        try:
-            async with asyncio.timeout(_BODY_SECONDS):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise HttpError(400, "The client went away.")
-                    chunk = message.get("body", b"")
-                    room.take(len(chunk))
-                    body += chunk
-                    self._check_size(len(body))
-                    if not message.get("more_body"):
-                        return bytes(body)
-        except TimeoutError as error:
-            raise HttpError(408, f"The body did not arrive within {_BODY_SECONDS} s.") from error
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise HttpError(400, "The client went away.")
+            chunk = message.get("body", b"")
+            room.take(len(chunk))
+            body += chunk
+            self._check_size(len(body))
+            if not message.get("more_body"):
+                return bytes(body)
 
     def _check_size(self, size: int) -> None:
         if size > self._max_body_bytes:

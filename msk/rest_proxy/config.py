@@ -21,8 +21,9 @@ class ConfigError(Exception):
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Where to listen, which Kafka to write to, and the bounds.
+    """Where to listen, which topics of which Kafka to write to, and the bounds.
 
+    topics are the names that callers may use; ``*`` in a name stands for any text.
     sasl_mechanism AWS_MSK_IAM logs in with the machine's own AWS credentials and needs region. With
     basic_auth_username and basic_auth_password every call but the health check needs that login.
     """
@@ -30,6 +31,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     host: str
     port: Port
     bootstrap_servers: str
+    topics: list[str]
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "AWS_MSK_IAM"] | None = None
     sasl_username: str | None = None
@@ -84,6 +86,12 @@ def load(path: Path) -> Config:
 
 
 def _check(config: Config, path: Path) -> None:
+    if not config.topics:
+        raise ConfigError(f"{path}: topics is empty: name those that callers may write to")
+    if own := [name for name in config.topics if name.startswith("_")]:
+        raise ConfigError(
+            f"{path}: topics: {own[0]} is not served: Kafka and Connect keep their own under such names"
+        )
     needs_login = config.security_protocol.startswith("SASL")
     if needs_login != (config.sasl_mechanism is not None):
         raise ConfigError(f"{path}: security_protocol {config.security_protocol} and sasl_mechanism disagree")

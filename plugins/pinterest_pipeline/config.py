@@ -227,6 +227,11 @@ class Settings:
         return f"{self.notebook_dir.rstrip('/')}/{name}"
 
     @property
+    def clean_schema(self) -> str:
+        """The schema of the clean tables, with its catalog where there is one."""
+        return ".".join(filter(None, (self.catalog, self.schema)))
+
+    @property
     def progress_key(self) -> str:
         """Object in which the stream notebook tells how far it has come."""
         return f"streams/{self.prefix}/progress.json"

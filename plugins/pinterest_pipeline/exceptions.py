@@ -7,6 +7,7 @@ PipelineError
 ├── LedgerImbalance                    a leg of the pipeline lost or invented records
 ├── WaitFailed                         what was waited for can no longer happen; not tried again
 ├── RunEnding                          a Databricks run was cancelled and is not over yet; tried again
+├── TopicsRefused                      the topics are not those that the bucket holds records of; not tried again
 └── ConnectorNotFound                  no MSK Connect connector of that name
 
 A wait that takes too long ends in Airflow's own ``AirflowSensorTimeout``.
@@ -86,6 +87,10 @@ class RunEnding(PipelineError):
             f"Run {run_id} is still ending after {seconds:g} s; only one run may go on, so this task is tried "
             f"again. If it never ends, delete the run in Databricks: {page}"
         )
+
+
+class TopicsRefused(PipelineError, AirflowFailException):
+    """The topics are not those that the bucket holds records of; the message names each, and says what to do."""
 
 
 class ConnectorNotFound(PipelineError):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,8 +18,14 @@ import pytest
 from kafka.admin import KafkaAdminClient, NewTopic
 
 from local.kafka import throwaway
+from local.kafka.config import AIRFLOW
 from local.kafka.throwaway import Broker, Part
 from local.ports import free_ports
+
+if "airflow" not in sys.modules:  # Airflow reads its home once, when it is imported
+    _HOME = tempfile.TemporaryDirectory(prefix="airflow-")
+    os.environ["AIRFLOW_HOME"] = _HOME.name
+    os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,10 +83,11 @@ class running_proxy:
             "host": "127.0.0.1",
             "port": port,
             "bootstrap_servers": broker.bootstrap_servers,
+            "topics": ["*"],
             "security_protocol": "SASL_PLAINTEXT",
             "sasl_mechanism": "PLAIN",
-            "sasl_username": broker.client.username,
-            "sasl_password": broker.client.password,
+            "sasl_username": broker.admin.username,
+            "sasl_password": broker.admin.password,
             "basic_auth_username": "gateway",
             "basic_auth_password": "let me in",
             **settings,
@@ -129,3 +138,25 @@ def run_proxy(config: Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "msk.rest_proxy", str(config)],
         cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
+
+
+def airflow_connections(broker: Broker, s3_url: str, user: str = AIRFLOW) -> dict[str, str]:
+    """Return the variables that make broker and S3 the DAGs' connections."""
+    settings = broker.client_settings(user)
+    kafka = {
+        "bootstrap.servers": settings["bootstrap_servers"],
+        "security.protocol": settings["security_protocol"],
+        "sasl.mechanism": settings["sasl_mechanism"],
+        "sasl.username": settings["sasl_plain_username"],
+        "sasl.password": settings["sasl_plain_password"],
+    }
+    aws = {"endpoint_url": s3_url, "region_name": "us-east-1"}
+    return {
+        "AIRFLOW_CONN_PINTEREST_KAFKA": json.dumps({"conn_type": "kafka", "extra": kafka}),
+        "AIRFLOW_CONN_AWS_DEFAULT": json.dumps({
+            "conn_type": "aws",
+            "login": "AKIAEXAMPLE",
+            "password": "notverysecret",
+            "extra": aws,
+        }),
+    }

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
 import string
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +24,11 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from local.kafka import throwaway
+from local.kafka import acls, config, throwaway
 from local.kafka.throwaway import Broker, Connect, Part
 from local.ports import free_ports
-from tests.msk.conftest import RunningProxy, await_that, running_proxy
+from pinterest_pipeline.triggers.s3_sink import S3SinkLandedTrigger
+from tests.msk.conftest import RunningProxy, airflow_connections, await_that, running_proxy
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / ".jars" / "connect-plugins"
@@ -120,8 +124,18 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             for each in rendered("topics.json", {"prefix": prefix})
         ])
         admin.close()
+        # each part as its own user, with the rights that the laptop stack gives it
+        acls.grant(broker.client_settings(), prefix=prefix, tables=("pin", "geo", "user"))
+        login = broker.client_settings(config.REST_PROXY)
         (folder / "proxy").mkdir()
-        proxy = stack.enter_context(running_proxy(broker, folder / "proxy"))
+        proxy = stack.enter_context(
+            running_proxy(
+                broker,
+                folder / "proxy",
+                sasl_username=login["sasl_plain_username"],
+                sasl_password=login["sasl_plain_password"],
+            )
+        )
         credentials = folder / "credentials"
         throwaway.write_private(
             credentials, f"[default]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {SECRET_KEY}\n"
@@ -131,11 +145,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             throwaway.connect(broker, folder / "connect", plugin_dir=PLUGINS, environment=environment)
         )
         world = World(broker, proxy, connect, s3_server, s3, prefix)
-        config = rendered(
+        connector = rendered(
             "connector.json",
             {"prefix": prefix, "bucket": BUCKET, "region": "us-east-1", "store_url": s3.meta.endpoint_url},
         )
-        connect.call("PUT", f"/connectors/{world.connector}/config", config)
+        connect.call("PUT", f"/connectors/{world.connector}/config", connector)
         await_that(lambda: world.task_states() == ["RUNNING", "RUNNING"], "the connector runs")
         yield world
 
@@ -250,6 +264,78 @@ def dead_letters(world: World) -> dict[tuple[str, int, int], bytes | None]:
     return found
 
 
+def test_what_a_transaction_aborts_or_has_not_committed_does_not_land(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = "worldwide.user"
+    world.await_landed()
+    expected = world.acknowledged.setdefault(topic, {})
+    producer = KafkaProducer(**world.broker.client_settings(), transactional_id="a-foreign-producer")
+    producer.init_transactions()
+
+    def send(*values: bytes) -> dict[tuple[int, int], bytes]:
+        sent = [(value, producer.send(topic, value, partition=1)) for value in values]
+        producer.flush()
+        return {(1, future.get(10).offset): value for value, future in sent}
+
+    for number in range(3):  # each end of a transaction takes an offset of its own
+        producer.begin_transaction()
+        send(b'{"ind": -1}', b'{"ind": -2}')
+        producer.abort_transaction()
+        producer.begin_transaction()
+        expected |= send(b'{"ind": %d}' % number, b'{"ind": %d}' % -number)
+        producer.commit_transaction()
+    offsets = sorted(offset for partition, offset in expected if partition == 1)
+    assert {b - a for a, b in pairwise(offsets[-6:])} == {1, 5}  # the marker, two aborted records and theirs
+    world.await_landed()
+    starts = {int(key[-15:-5]) for key in world.keys(topic) if "/partition=1/" in key}
+    assert {offsets[-6], offsets[-4], offsets[-2]} <= starts
+
+    # an open transaction holds back what follows it in its partition, and the wait for that says so
+    producer.begin_transaction()
+    opened = send(b'{"ind": 10}')
+    (first,) = (offset for _, offset in opened)
+    body = b'{"records":[{"partition":1,"value":{"ind":11}},{"partition":0,"value":{"ind":12}}]}'
+    behind, beside = world.proxy.produce(topic, body).json()["offsets"]
+    assert (behind["partition"], behind["offset"]) == (1, first + 1)
+    expected[0, beside["offset"]] = b'{"ind":12}'
+    world.await_landed()  # and nothing else has landed
+    assert wait_for(world, topic, first + 1, monkeypatch, seconds=3) == {
+        "status": "timeout",
+        "message": f"not landed yet: {topic} partition 1: 1 of 1 record(s), offsets {first + 1}; {topic} partition 1 "
+        "has an open transaction: until its producer or Kafka ends it, the sink gets nothing from offset "
+        f"{first} on",
+        "value": {topic: {"acknowledged": 1, "landed": 0}},
+    }
+    expected |= {**opened, (1, first + 1): b'{"ind":11}'}
+    producer.commit_transaction()
+    producer.close()
+    world.await_landed()
+    assert wait_for(world, topic, first + 1, monkeypatch, seconds=30)["status"] == "success"
+
+
+def wait_for(
+    world: World, topic: str, offset: int, monkeypatch: pytest.MonkeyPatch, *, seconds: float
+) -> Any:
+    """Wait as the task landed does; its event."""
+    s3_url = world.s3.meta.endpoint_url
+    for name, value in airflow_connections(world.broker, s3_url).items():
+        monkeypatch.setenv(name, value)
+    trigger = S3SinkLandedTrigger(
+        positions={topic: {"1": [[offset, offset]]}},
+        bucket=BUCKET,
+        kafka_conn_id="pinterest_kafka",
+        poll_interval=0.5,
+        end_time=time.time() + seconds,
+    )
+
+    async def event() -> Any:
+        return [each.payload async for each in trigger.run()]
+
+    (payload,) = asyncio.run(event())
+    return payload
+
+
 def test_s3_away_for_a_while_loses_nothing_and_the_task_keeps_running(world: World) -> None:
     log = world.connect.log
     world.s3_server.kill()
@@ -317,10 +403,21 @@ def test_a_bad_property_is_refused_by_connect_with_its_name(
     assert message in text
 
 
+def test_the_proxy_as_its_own_user_sees_and_writes_the_three_topics_and_no_other(world: World) -> None:
+    tables = [f"worldwide.{table}" for table in ("geo", "pin", "user")]
+    assert world.proxy.http.get("/topics").json() == tables
+    for topic in tables:
+        assert world.proxy.http.get(f"/topics/{topic}").json()["configs"]["cleanup.policy"] == "delete"
+    for topic in ("worldwide.dead-letter", "_pinterest-connect-config", "__consumer_offsets"):
+        answer = world.proxy.produce(topic, '{"records":[{"key":1,"value":1}]}')
+        assert (answer.status_code, answer.json()["error_code"]) == (404, 40401)
+
+
 def test_doors_are_locked_and_logs_hold_no_secret(world: World) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"http://127.0.0.1:{world.connect.port}/connectors")
     assert refused.value.code == 401
     logs = world.broker.log.read_text() + world.connect.log.read_text() + world.proxy.part.log.read_text()
-    for secret in (world.broker.client.password, world.connect.login.password, SECRET_KEY):
+    users = (world.broker.admin, *world.broker.clients.values(), world.connect.login)
+    for secret in (*(user.password for user in users), SECRET_KEY):
         assert secret not in logs

@@ -5,10 +5,13 @@ are called through moto's server; Kafka's own actions, which no stand-in serves,
 """
 
 import json
+from unittest import mock
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.structs import OffsetAndTimestamp
 from moto import settings as moto_settings
 from moto.iam.access_control import IAMPolicy, PermissionResult
 from moto.kinesis.responses import KinesisResponse
@@ -172,6 +175,29 @@ def test_the_dags_do_their_work_in_the_bucket(airflow):
     s3.get_conn().delete_object(Bucket=bucket, Key=f"streams/{NAME}/stop/run")
 
 
+def test_the_dags_note_which_topics_the_objects_come_from(airflow):
+    """As create_topics does; what it asks Kafka is among Kafka's own actions below."""
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    from pinterest_pipeline.topic_notes import TopicNotes
+
+    topic, schema = f"{NAME}.pin", "main.pinterest"
+    admin = mock.create_autospec(KafkaAdminClient, instance=True)
+    admin.describe_cluster.return_value = {"cluster_id": "c"}
+    admin.describe_topics.return_value = [
+        {"name": topic, "error_code": 0, "topic_id": "t", "partitions": [1]}
+    ]
+    place = TopicPartition(topic, 0)
+    admin.list_partition_offsets.return_value = {place: OffsetAndTimestamp(1, -1, None)}
+    s3 = S3Hook().get_conn()
+    # without notes the objects are looked at
+    s3.get_object(Bucket=f"{NAME}-data-{ACCOUNT}", Key=f"topics/{NAME}.pin/x.json")
+    notes = TopicNotes(admin, s3, f"{NAME}-data-{ACCOUNT}")
+    for _ in range(2):
+        notes.check([topic], schema=schema)
+        notes.write([topic], schema=schema)
+
+
 def test_the_dags_do_their_work_on_the_streams(airflow):
     from pinterest_pipeline.hooks.kinesis import KinesisHook
 
@@ -209,6 +235,8 @@ def test_connections_and_alarms(airflow, enforcing):
         ("s3", "put_object", {"Bucket": f"{NAME}-data-{ACCOUNT}", "Key": f"topics/{NAME}.pin/x.json"}),
         ("s3", "put_object", {"Bucket": f"{NAME}-data-{ACCOUNT}", "Key": "answers/runs/1.json"}),
         ("s3", "delete_object", {"Bucket": f"{NAME}-data-{ACCOUNT}", "Key": f"topics/{NAME}.pin/x.json"}),
+        ("s3", "put_object", {"Bucket": f"{NAME}-data-{ACCOUNT}", "Key": f"kafka/topics/{OTHER}.pin.json"}),
+        ("s3", "delete_object", {"Bucket": f"{NAME}-data-{ACCOUNT}", "Key": f"kafka/topics/{NAME}.pin.json"}),
         ("s3", "put_object", {"Bucket": f"{NAME}-mwaa-{ACCOUNT}", "Key": "dags/mine.py"}),
         ("kinesis", "delete_stream", {"StreamName": f"streaming-{NAME}-pin"}),
         ("kinesis", "put_record", {"StreamName": f"streaming-{NAME}-pin", "Data": b"x", "PartitionKey": "1"}),
@@ -273,6 +301,7 @@ GROUP = f"arn:aws:kafka:{REGION}:{ACCOUNT}:group/{NAME}/0-1/"
     ("role", "action", "resource", "allowed"),
     [
         ("mwaa", "kafka-cluster:Connect", CLUSTER, True),
+        ("mwaa", "kafka-cluster:DescribeCluster", CLUSTER, True),
         ("mwaa", "kafka-cluster:CreateTopic", f"{TOPIC}{NAME}.pin", True),
         ("mwaa", "kafka-cluster:DescribeTopic", f"{TOPIC}{NAME}.pin", True),
         ("mwaa", "kafka-cluster:CreateTopic", f"{TOPIC}{OTHER}.pin", False),

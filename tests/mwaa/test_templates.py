@@ -132,8 +132,11 @@ def test_the_proxy_s_configuration_is_one_that_the_proxy_takes(tmp_path):
     written = text.split("config.json <<'END'\n")[1].split("END")[0]
     path = tmp_path / "config.json"
     path.touch(mode=0o600)
-    path.write_text(written.replace("${KafkaBootstrap}", "b-1:9098").replace("${AWS::Region}", "us-east-1"))
+    for name, value in {"KafkaBootstrap": "b-1:9098", "AWS::Region": "us-east-1", "Prefix": "posts"}.items():
+        written = written.replace(f"${{{name}}}", value)
+    path.write_text(written)
     settings = config.load(path)
+    assert settings.topics == ["posts.pin", "posts.geo", "posts.user"]
     assert (settings.sasl_mechanism, settings.security_protocol, settings.port) == (
         "AWS_MSK_IAM",
         "SASL_SSL",

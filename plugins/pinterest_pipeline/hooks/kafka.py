@@ -163,6 +163,22 @@ class KafkaHook(BaseHook):
             consumer.close()
         return offsets
 
+    def open_transactions(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Return for each partition with an open transaction the offset from which on readers must wait for its end."""
+        from kafka import TopicPartition
+        from kafka.admin import OffsetSpec
+        from kafka.protocol.consumer import IsolationLevel
+
+        latest = {TopicPartition(topic, partition): OffsetSpec.LATEST for topic, partition in partitions}
+        with self.get_conn() as admin:
+            stable = admin.list_partition_offsets(latest, isolation_level=IsolationLevel.READ_COMMITTED)
+            ends = admin.list_partition_offsets(latest)
+        return {
+            (place.topic, place.partition): stable[place].offset
+            for place in latest
+            if stable[place].offset < ends[place].offset
+        }
+
     def test_connection(self) -> tuple[bool, str]:
         """List the topics."""
         try:

@@ -21,19 +21,33 @@ class S3SinkLandedSensor(PollingSensor[S3Hook]):
     :param positions: topic → partition → list of inclusive offset ranges ``[first, last]``. (templated)
     :param bucket: bucket the sink writes to. (templated)
     :param topics_dir: the sink's ``topics.dir``. (templated)
+    :param kafka_conn_id: the Kafka connection, which is asked why nothing lands; None: nobody is asked.
     """
 
     aws_hook_class = S3Hook
     template_fields: Sequence[str] = aws_template_fields("positions", "bucket", "topics_dir")
 
-    def __init__(self, *, positions: Any, bucket: str, topics_dir: str = "topics", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        positions: Any,
+        bucket: str,
+        topics_dir: str = "topics",
+        kafka_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.positions = positions
         self.bucket = bucket
         self.topics_dir = topics_dir
+        self.kafka_conn_id = kafka_conn_id
 
     def trigger(self, **common: Any) -> S3SinkLandedTrigger:
         """Return the trigger that waits."""
         return S3SinkLandedTrigger(
-            positions=self.positions, bucket=self.bucket, topics_dir=self.topics_dir, **common
+            positions=self.positions,
+            bucket=self.bucket,
+            topics_dir=self.topics_dir,
+            kafka_conn_id=self.kafka_conn_id,
+            **common,
         )

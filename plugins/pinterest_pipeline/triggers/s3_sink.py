@@ -11,6 +11,7 @@ from typing import Any
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
 from pinterest_pipeline import offsets
+from pinterest_pipeline.hooks.kafka import KafkaHook
 from pinterest_pipeline.offsets import Range
 from pinterest_pipeline.triggers.aws import AwsPollingTrigger
 from pinterest_pipeline.triggers.base import Look
@@ -32,6 +33,7 @@ class S3SinkLandedTrigger(AwsPollingTrigger):
     :param positions: topic → partition → list of inclusive offset ranges ``[first, last]``.
     :param bucket: bucket the sink writes to.
     :param topics_dir: the sink's ``topics.dir``.
+    :param kafka_conn_id: the Kafka connection, which is asked why nothing lands; None: nobody is asked.
     :param kwargs: arguments of :class:`~pinterest_pipeline.triggers.aws.AwsPollingTrigger`.
     """
 
@@ -41,16 +43,19 @@ class S3SinkLandedTrigger(AwsPollingTrigger):
         positions: dict[str, dict[str, list[list[int]]]],
         bucket: str,
         topics_dir: str = "topics",
+        kafka_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.positions = positions
         self.bucket = bucket
         self.topics_dir = topics_dir
+        self.kafka_conn_id = kafka_conn_id
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of this class alone."""
-        return {"positions": self.positions, "bucket": self.bucket, "topics_dir": self.topics_dir}
+        arguments = {"positions": self.positions, "bucket": self.bucket, "topics_dir": self.topics_dir}
+        return arguments if self.kafka_conn_id is None else {**arguments, "kafka_conn_id": self.kafka_conn_id}
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Callable[[], Awaitable[Look]]]:
@@ -63,7 +68,10 @@ class S3SinkLandedTrigger(AwsPollingTrigger):
         async with await self.open_client(S3Hook) as client:
             objects = _Objects(client, self.bucket)
 
+            before: list[str] = []
+
             async def look() -> Look:
+                nonlocal before
                 for wait in waits:
                     await wait.look(objects)
                 landed = _landed(waits)
@@ -71,9 +79,29 @@ class S3SinkLandedTrigger(AwsPollingTrigger):
                 if not missing:
                     total = sum(counts["landed"] for counts in landed.values())
                     return Look(f"all {total} record(s) have landed", done=True, value=landed)
-                return Look(f"not landed yet: {'; '.join(missing)}", value=landed)
+                reasons = await self._reasons(waits) if missing == before else []
+                before = missing
+                return Look(f"not landed yet: {'; '.join([*missing, *reasons])}", value=landed)
 
             yield look
+
+    async def _reasons(self, waits: list[_Partition]) -> list[str]:
+        """Ask Kafka whether open transactions hold back what is missing; the sink reads committed records only."""
+        if self.kafka_conn_id is None:
+            return []
+        missing = {(wait.topic, int(wait.partition)): wait.missing[-1][1] for wait in waits if wait.missing}
+        hook = KafkaHook(self.kafka_conn_id)
+        try:
+            held = await asyncio.to_thread(hook.open_transactions, list(missing))
+        except Exception as error:
+            self.log.info("Kafka does not say why: %s", error)
+            return []
+        return [
+            f"{topic} partition {partition} has an open transaction: until its producer or Kafka ends it, the sink "
+            f"gets nothing from offset {offset} on"
+            for (topic, partition), offset in held.items()
+            if offset <= missing[topic, partition]
+        ]
 
 
 @dataclass

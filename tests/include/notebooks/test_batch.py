@@ -328,3 +328,50 @@ def test_a_reason_that_a_new_rule_changes(reader: Reader, monkeypatch: pytest.Mo
     assert run.by_reason == {"no_ind": -2, "out_of_range": 1}
     assert (total.read, total.clean, total.quarantined) == (3, 1, 2)
     reader.check()
+
+
+def test_a_topic_begun_anew_is_read_once_its_earlier_objects_are_away_and_a_refresh_has_run(
+    reader: Reader,
+) -> None:
+    """As create_topics says when it refuses to make a topic that was deleted."""
+    reader.put(0, some_lines(1, 40, 60))
+    reader.set_aside(40, [None])
+    reader.run()
+    topics = reader.workspace.storage / "topics"
+    topics.rename(topics.with_name("before"))
+    reader.records.clear()
+    reader.put(0, some_lines(2, 10, 60))
+    assert reader.run()[0].read == 0  # the earlier topic's progress still counts
+    reader.run(full_refresh=True)
+    reader.check()
+    reader.put(10, some_lines(3, 10, 60))
+    assert reader.run()[0].read == 10
+    reader.check()
+
+
+def test_offsets_that_no_record_has_are_passed_over(reader: Reader) -> None:
+    """A transaction's end takes an offset, and so do the records of one that was aborted."""
+    reader.put(3, some_lines(1, 2, 60))
+    reader.put(9, some_lines(2, 2, 60))
+    assert reader.run()[0].read == 4
+    reader.put(12, some_lines(3, 2, 60))
+    assert reader.run()[0].read == 2
+    reader.check()
+
+
+def test_of_versions_in_two_partitions_the_larger_offset_wins_whichever_came_last(reader: Reader) -> None:
+    """Positions of two partitions are no times: so topics are keyed by the post's number and never grow."""
+    reader.put(900, [geo(ind=7, country="the version before partitions were added")], partition=1)
+    reader.run()
+    reader.put(0, [geo(ind=7, country="the version after")], partition=4)
+    reader.run()
+    reader.check()
+    assert [row["country"] for row in reader.table("geo").collect()] == [
+        "the version before partitions were added"
+    ]
+    reader.put(900, [geo(ind=7, country="the same offset, a higher partition")], partition=5)
+    reader.run()
+    reader.check()
+    assert [row["country"] for row in reader.table("geo").collect()] == [
+        "the same offset, a higher partition"
+    ]

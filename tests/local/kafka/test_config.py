@@ -10,7 +10,8 @@ from local.kafka.config import Login
 from local.kafka.throwaway import JARS
 
 BROKER = Login("broker", "broker-secret")
-CLIENT = Login("pinterest", "client-secret")
+ADMIN = Login("pinterest", "admin-secret")
+CLIENT = Login("connect", "client-secret")
 
 
 def parsed(text: str) -> dict[str, str]:
@@ -22,7 +23,12 @@ def parsed(text: str) -> dict[str, str]:
 def server() -> dict[str, str]:
     return parsed(
         config.server_properties(
-            port=9092, controller_port=9093, broker=BROKER, client=CLIENT, data_dir=Path("/state/kafka")
+            port=9092,
+            controller_port=9093,
+            broker=BROKER,
+            admin=ADMIN,
+            clients=[CLIENT],
+            data_dir=Path("/state/kafka"),
         )
     )
 
@@ -40,8 +46,17 @@ def test_broker_listens_on_this_machine_only_and_asks_for_a_login(server: dict[s
 
 
 def test_clients_may_log_in_to_the_broker_but_not_to_the_controller(server: dict[str, str]) -> None:
-    assert 'user_pinterest="client-secret"' in server["listener.name.client.plain.sasl.jaas.config"]
-    assert "client-secret" not in server["listener.name.controller.plain.sasl.jaas.config"]
+    clients = server["listener.name.client.plain.sasl.jaas.config"]
+    assert 'user_connect="client-secret"' in clients
+    assert 'user_pinterest="admin-secret"' in clients
+    controller = server["listener.name.controller.plain.sasl.jaas.config"]
+    assert "client-secret" not in controller
+    assert "admin-secret" not in controller
+
+
+def test_who_may_do_everything_is_named(server: dict[str, str]) -> None:
+    assert server["authorizer.class.name"] == "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+    assert server["super.users"] == "User:broker;User:pinterest"
 
 
 def test_topics_are_never_made_by_mistake(server: dict[str, str]) -> None:
@@ -96,7 +111,12 @@ def test_a_cluster_id_that_begins_with_a_dash_is_taken_for_an_id(tmp_path: Path)
     server_file = tmp_path / "server.properties"
     server_file.write_text(
         config.server_properties(
-            port=9092, controller_port=9093, broker=BROKER, client=CLIENT, data_dir=tmp_path / "data"
+            port=9092,
+            controller_port=9093,
+            broker=BROKER,
+            admin=ADMIN,
+            clients=[CLIENT],
+            data_dir=tmp_path / "data",
         )
     )
     commands = config.java_commands(

@@ -75,6 +75,18 @@ def test_a_broken_file_says_what_to_do(tmp_path):
         settings.load(stack.home)
 
 
+def test_a_stack_from_before_its_parts_had_passwords_of_their_own_gets_them_once(tmp_path):
+    made = settings.load_or_create(tmp_path / "home")
+    path = made.etc / "credentials.json"
+    before = {name: value for name, value in made.credentials.items() if not name.startswith("kafka_connect")}
+    path.write_text(json.dumps(before))
+    loaded = settings.load(made.home)
+    assert loaded.credentials.keys() == made.credentials.keys()
+    assert before.items() <= loaded.credentials.items()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert settings.load(made.home) == loaded
+
+
 def test_a_stack_of_another_version_says_what_to_do(tmp_path):
     stack = settings.load_or_create(tmp_path / "home")
     facts = json.loads((stack.etc / "stack.json").read_text())

@@ -12,14 +12,16 @@ from msk.rest_proxy.app import RestProxy
 from msk.rest_proxy.records import Record
 from msk.rest_proxy.topics import Ack, KafkaAwayError, Outcome, Refusal, UnknownTopicError
 
+LIMITS: dict[str, Any] = {"max_body_bytes": 1000, "max_buffered_bytes": 1500}
 JSON_V2 = {"Content-Type": "application/vnd.kafka.json.v2+json"}
 ONE = b'{"records":[{"key":7,"value":{"a":1}}]}'
 
 
 class FakeTopics:
-    """Kafka with one topic, `pin`."""
+    """Kafka with the topics it is given, by default `pin` alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *known: str) -> None:
+        self.known = known or ("pin",)
         self.written: list[Record] = []
         self.outcomes: list[Outcome] | None = None
         self.error: Exception | None = None
@@ -30,8 +32,8 @@ class FakeTopics:
         return self.outcomes or [Ack(0, i) for i in range(len(records))]
 
     async def names(self) -> list[str]:
-        self._check("pin")
-        return ["pin"]
+        self._check(self.known[0])
+        return sorted(self.known)
 
     async def describe(self, topic: str) -> dict[str, Any]:
         self._check(topic)
@@ -44,7 +46,7 @@ class FakeTopics:
     def _check(self, topic: str) -> None:
         if self.error is not None:
             raise self.error
-        if topic != "pin":
+        if topic not in self.known:
             raise UnknownTopicError(topic)
 
 
@@ -55,7 +57,7 @@ def topics() -> FakeTopics:
 
 @pytest.fixture
 async def http(topics: FakeTopics) -> AsyncIterator[httpx.AsyncClient]:
-    app = RestProxy(topics, max_body_bytes=1000, max_buffered_bytes=1500)
+    app = RestProxy(topics, served=["pin"], **LIMITS)
     async with client_of(app) as client:
         yield client
 
@@ -130,6 +132,32 @@ async def test_an_unknown_topic_is_40401(http: httpx.AsyncClient) -> None:
         assert answer.json() == {"error_code": 40401, "message": "Topic not found."}
 
 
+@pytest.mark.parametrize("served", [["pin", "geo.*"], ["*"], ["_*", "pin", "geo.*"]])
+async def test_topics_that_are_not_served_are_unknown_even_where_kafka_has_them(served: list[str]) -> None:
+    own = ["_pinterest-connect-config", "_", "__consumer_offsets"]
+    topics = FakeTopics("pin", "geo.a", "geo.b", "pinterest.dead-letter", "pins", *own)
+    shown = ["geo.a", "geo.b", "pin"] + (["pinterest.dead-letter", "pins"] if served == ["*"] else [])
+    async with client_of(RestProxy(topics, served=served, **LIMITS)) as http:
+        assert (await http.get("/topics")).json() == sorted(shown)
+        for topic in topics.known:
+            expected = 200 if topic in shown else 404
+            assert (await http.post(f"/topics/{topic}", content=ONE, headers=JSON_V2)).status_code == expected
+            answer = await http.get(f"/topics/{topic}")
+            assert answer.status_code == expected
+            if expected == 404:
+                assert answer.json() == {"error_code": 40401, "message": "Topic not found."}
+    assert len(topics.written) == len(shown)
+
+
+async def test_a_name_is_compared_as_kafka_will_see_it() -> None:
+    topics = FakeTopics("_own", "pin")
+    async with client_of(RestProxy(topics, served=["*"], **LIMITS)) as http:
+        for path in ("/topics/%5Fown", "/topics/%255Fown", "/topics/_own/", "//topics/_own"):
+            answer = await http.post(path, content=ONE, headers=JSON_V2)
+            assert answer.status_code == 404, path
+    assert topics.written == []
+
+
 async def test_kafka_away_is_503_everywhere(http: httpx.AsyncClient, topics: FakeTopics) -> None:
     topics.error = KafkaAwayError("cannot write: no broker")
     for answer in (
@@ -167,7 +195,7 @@ async def in_pieces(body: bytes) -> AsyncIterator[bytes]:
 
 async def test_bodies_of_requests_under_way_share_one_bound(topics: FakeTopics) -> None:
     body = ONE + b" " * (900 - len(ONE))
-    app = RestProxy(topics, max_body_bytes=1000, max_buffered_bytes=1500)
+    app = RestProxy(topics, served=["pin"], **LIMITS)
     async with client_of(app) as http, client_of(app) as other:
         answers: list[httpx.Response] = []
 
@@ -203,7 +231,7 @@ async def test_what_is_not_served(http: httpx.AsyncClient, method: str, path: st
 
 @pytest.mark.parametrize("password", ["open sesame", "", "wörong"])
 async def test_a_locked_proxy_wants_its_login_but_for_health(topics: FakeTopics, password: str) -> None:
-    app = RestProxy(topics, max_body_bytes=1000, max_buffered_bytes=1000, login=("gateway", "open sesame"))
+    app = RestProxy(topics, served=["pin"], **LIMITS, login=("gateway", "open sesame"))
     expected = 200 if password == "open sesame" else 401
     async with client_of(app) as http:
         for path in ("/topics", "/topics/pin"):

@@ -186,6 +186,41 @@ async def test_in_time_it_says_what_is_missing(s3: Any, bucket: str) -> None:
     ]
 
 
+async def looks(wait: S3SinkLandedTrigger, count: int) -> list[str]:
+    async with wait.connect() as look:
+        return [(await look()).message for _ in range(count)]
+
+
+async def test_kafka_is_asked_why_when_nothing_more_lands(s3: Any, bucket: str) -> None:
+    land(s3, bucket, 0, 4)
+    wait = trigger(bucket, [[0, 9]])
+    missing = f"not landed yet: {TOPIC} partition 0: 6 of 10 record(s), offsets 4–9"
+    held = mock.Mock(side_effect=[{(TOPIC, 0): 4}, {(TOPIC, 0): 10}, {}, OSError("no route")])
+    with mock.patch.object(s3_sink.KafkaHook, "open_transactions", held):
+        assert await looks(wait, 2) == [missing, missing]
+        assert held.call_count == 0
+        wait.kafka_conn_id = "pinterest_kafka"
+        # the first look finds what is missing, the next ones that it is the same
+        assert await looks(wait, 5) == [
+            missing,
+            f"{missing}; {TOPIC} partition 0 has an open transaction: until its producer or Kafka ends it, "
+            "the sink gets nothing from offset 4 on",
+            missing,
+            missing,
+            missing,
+        ]
+    assert held.call_args_list == [mock.call([(TOPIC, 0)])] * 4
+
+
+def test_the_kafka_connection_is_kept(bucket: str) -> None:
+    made = S3SinkLandedTrigger(
+        positions={}, bucket=bucket, kafka_conn_id="other", poll_interval=1, end_time=9.5
+    )
+    _, arguments = made.serialize()
+    assert arguments["kafka_conn_id"] == "other"
+    assert S3SinkLandedTrigger(**arguments).serialize() == made.serialize()
+
+
 async def test_nothing_acknowledged_is_landed_at_once(s3: Any, bucket: str) -> None:
     wait = S3SinkLandedTrigger(positions={}, bucket=bucket, poll_interval=1, end_time=0)
     seen = await wait.look()
