@@ -19,7 +19,10 @@ from msk.rest_proxy.topics import KafkaTopics
 
 log = logging.getLogger("msk.rest_proxy")
 
-_MAX_CONNECTIONS = 256
+# API Gateway keeps its connections to use them again, and an idle one counts here too.
+_MAX_CONNECTIONS = 1024
+# Longer than API Gateway keeps an idle connection: it must be the one to close, or a request meets a closing one.
+_KEEP_ALIVE_SECONDS = 75
 _SHUTDOWN_SECONDS = 10
 
 
@@ -99,6 +102,7 @@ async def _serve(settings: config.Config, listener: socket.socket) -> None:
             access_log=False,
             server_header=False,
             limit_concurrency=_MAX_CONNECTIONS,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         )
     )
