@@ -135,8 +135,8 @@ class Deployment:
     def _brokers(self, cluster: str) -> str:
         """Return the brokers' addresses in an order of their own, without those changes that mean nothing.
 
-        MSK answers in any order, and leaves out a broker now and then; another text would renew the proxy's machines and
-        the connector.
+        MSK answers in any order, and leaves out a broker now and then; another text would renew the proxy's machines
+        and the connector.
         """
         reply = self._client("kafka").get_bootstrap_brokers(ClusterArn=cluster)
         brokers = sorted(reply["BootstrapBrokerStringSaslIam"].split(","))

@@ -337,7 +337,7 @@ def dependents(part: str) -> list[str]:
 
 
 def teardown(parts: Sequence[str]) -> list[str]:
-    """Return parts in the order in which they can be deleted: whatever takes an output before the part that gives it."""
+    """Return parts in the order in which they can be deleted: what takes an output before what puts it out."""
     order: list[str] = []
     for part in reversed(parts):
         order += [each for each in (*dependents(part), part) if each in parts and each not in order]

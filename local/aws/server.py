@@ -35,6 +35,7 @@ SERVICES = (
     "ec2",
     "elasticloadbalancing",
     "autoscaling",
+    "kafka",
 )
 
 
@@ -98,8 +99,9 @@ async def _serve(settings: Settings, descriptor: int) -> None:
     from ministack.app import app as ministack
     from ministack.core import hypercorn_compat
 
-    from local.aws import resharding
+    from local.aws import refusals, resharding
 
+    refusals.install()
     resharding.install()
     hypercorn_compat.install()
     front = Front(

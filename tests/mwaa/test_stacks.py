@@ -73,7 +73,7 @@ class CloudFormation:
 
     def get_paginator(self, name):
         """Return what gives the answer in pages of one, the newest first, as AWS does with pages of a hundred."""
-        answer = getattr(self, name)
+        answer = getattr(self, f"every_page_of_{name}", getattr(self, name))
 
         class Pages:
             def paginate(self, **arguments):
@@ -221,19 +221,18 @@ def test_the_reason_is_the_first_failure_of_the_last_operation_whatever_the_page
     ]
     client = CloudFormation([])
     client._status = "UPDATE_ROLLBACK_FAILED"
-    client.describe_stack_events = lambda **_: {"StackEvents": events[::-1]}
-    with pytest.raises(StackError, match="is in UPDATE_ROLLBACK_FAILED: Cause: the cause. To go on"):
+    client.every_page_of_describe_stack_events = lambda **_: {"StackEvents": events[::-1]}
+    client.describe_stack_events = lambda **_: {"StackEvents": events[::-1][:100]}
+    with pytest.raises(StackError, match=r"is in UPDATE_ROLLBACK_FAILED: Cause: the cause\. To go on"):
         made(client).plan("connect", VALUES)
 
 
 def test_every_event_since_the_last_one_is_told():
     told = []
+    events = [event(each, "AWS::EC2::VPC", "CREATE_COMPLETE", name=f"R{each}") for each in range(250, -1, -1)]
     client = CloudFormation([])
-    client.describe_stack_events = lambda **_: {
-        "StackEvents": [
-            event(each, "AWS::EC2::VPC", "CREATE_COMPLETE", name=f"R{each}") for each in range(250, -1, -1)
-        ]
-    }
+    client.every_page_of_describe_stack_events = lambda **_: {"StackEvents": events}
+    client.describe_stack_events = lambda **_: {"StackEvents": events[:100]}
     found = Stacks(client, Settings(name="nn").stack, told.append)
     assert found._tell_events("id", "100") == "250"
     assert told == [f"  create_complete  R{each}" for each in range(101, 251)]
