@@ -275,18 +275,26 @@ class Deployment:
         """Find out what is missing before anything is changed, not half-way through."""
         if self.uses_workspace:
             _ = self.workspace
+        for name, variables in self.connections_without_a_value().items():
+            raise DeployError(
+                f"The connection {name} has no value yet, and nothing gives it one: set {variables}."
+            )
+
+    def connections_without_a_value(self) -> dict[str, str]:
+        """Return the connections that have no value and would get none, with what has to be set for each."""
         if "secrets" not in self.settings.parts:
-            return
+            return {}
         secrets = connections.Secrets(self._client("secretsmanager"), self.settings.name)
-        wanted = connections.wanted({**self.values()}, self._environment)
-        for name, variables in (
-            ("databricks_default", "DATABRICKS_HOST with DATABRICKS_TOKEN"),
-            ("pinterest_source", "PINTEREST_SOURCE_URL (mysql://user:password@host/database)"),
-        ):
-            if name in wanted and wanted[name] is None and not secrets.has_value(name):
-                raise DeployError(
-                    f"The connection {name} has no value yet, and nothing gives it one: set {variables}."
-                )
+        known = {**self.settings.values(self.account), "Region": self.settings.region}
+        wanted = connections.wanted(known, self._environment)
+        return {
+            name: variables
+            for name, variables in (
+                ("databricks_default", "DATABRICKS_HOST with DATABRICKS_TOKEN"),
+                ("pinterest_source", "PINTEREST_SOURCE_URL (mysql://user:password@host/database)"),
+            )
+            if name in wanted and wanted[name] is None and not secrets.has_value(name)
+        }
 
     def _deploy_part(self, part: str, shown: StackChange) -> None:
         values = self.values()
