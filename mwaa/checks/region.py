@@ -100,6 +100,45 @@ def _kinds(context: Context) -> Iterator[str]:
         yield context.parameter("proxy", "ProxyInstanceType")
 
 
+def endpoints(context: Context) -> Iterator[Result]:
+    """Yield whether the zones have the endpoints that take the place of a way out."""
+    if not context.creates("network") or context.parameter("network", "WayOut") != "none":
+        return
+    resources = context.template("network")["Resources"].values()
+    properties = [each["Properties"] for each in resources if each["Type"] == "AWS::EC2::VPCEndpoint"]
+    wanted = sorted(
+        each["ServiceName"].replace("${AWS::Region}", context.settings.region)
+        for each in properties
+        if each["VpcEndpointType"] == "Interface"
+    )
+    filters = [{"Name": "service-name", "Values": wanted}]
+    found = context.client("ec2").describe_vpc_endpoint_services(Filters=filters)["ServiceDetails"]
+    there = {each["ServiceName"]: set(each["AvailabilityZones"]) for each in found}
+    zones, chosen = _zones(context)
+    lacking = [
+        f"{zone} has no {name}" for name in wanted for zone in chosen[:2] if zone not in there.get(name, ())
+    ]
+    if not lacking:
+        yield ok("endpoints in the zones", f"{len(wanted)} in each")
+        return
+    good = [zone for zone in zones if all(zone in there.get(name, ()) for name in wanted)]
+    remedy = f"[parameters] Zones = {_toml(good[:ZONES])}"
+    if len(good) < ZONES:
+        remedy = 'choose another region, or [parameters] WayOut = "nat"'
+    yield missing("endpoints in the zones", "; ".join(lacking), remedy)
+
+
+def brokers(context: Context) -> Iterator[Result]:
+    """Yield what is known of brokers that are too small; MSK lists its types nowhere."""
+    kind = context.parameter("kafka", "BrokerType") if context.creates("kafka") else ""
+    if kind.startswith("kafka.t3."):
+        yield unseen(
+            "brokers",
+            f"MSK may refuse {kind} for new clusters, and it takes four new IAM connections a second",
+            "[parameters] BrokerType, see docs/adr/0035",
+        )
+
+
 def subnets(context: Context) -> Iterator[Result]:
     """Yield whether subnets that exist already lie in as many zones as brokers and workers need."""
     given = context.settings.given
@@ -208,7 +247,9 @@ CHECKS = {
     "API Gateway's logging role": logging_role,
     "zones": zones,
     "machines in the zones": machines,
+    "endpoints in the zones": endpoints,
     "subnets": subnets,
+    "brokers": brokers,
     "Kafka version": kafka_version,
     "database version": database,
     "Airflow version": airflow_version,

@@ -72,12 +72,14 @@ class Account:
     def __init__(self):
         self.calls = []
         self.denied = {}
+        self.lacking = {}  # name of an endpoint's service -> the zones that have it
         self.answers = {
             "GetCallerIdentity": {"Account": ACCOUNT, "Arn": USER},
             "DescribeStacks": absent("ValidationError"),
             "GetAccount": {"cloudwatchRoleArn": "arn:aws:iam::123456789012:role/logs"},
             "DescribeAvailabilityZones": self.zones("abcdef"),
             "DescribeInstanceTypeOfferings": self.offerings({"t3.small": "abcdef", "m7g.large": "abcdef"}),
+            "DescribeVpcEndpointServices": self.services,
             "ListKafkaVersions": self.versions("3.8.x", "3.9.x.kraft", "4.1.x.kraft"),
             "DescribeDBEngineVersions": lambda EngineVersion, **_: {
                 "DBEngineVersions": [{"EngineVersion": "8.4.7"}] if EngineVersion in {"8.4", "8.4.7"} else []
@@ -167,6 +169,17 @@ class Account:
                 {"InstanceType": kind, "Location": f"us-east-1{zone}"}
                 for kind, zones in kinds.items()
                 for zone in zones
+            ]
+        }
+
+    def services(self, Filters):
+        (wanted,) = Filters
+        every = [f"us-east-1{zone}" for zone in "abcdef"]
+        return {
+            "ServiceDetails": [
+                {"ServiceName": name, "AvailabilityZones": self.lacking.get(name, every)}
+                for name in wanted["Values"]
+                if self.lacking.get(name, every)
             ]
         }
 
@@ -404,6 +417,33 @@ def test_requirements_without_a_way_out_come_as_wheels(account):
     assert "package index" in results["settings"].found
     assert results["settings"].remedy == "offline = true, then: python -m mwaa package --offline"
     assert account.checked(parameters={"WayOut": "none"}, offline=True).keys() == UNKNOWN_TO_MWAA
+
+
+@pytest.mark.parametrize(
+    ("zones", "found", "remedy"),
+    [
+        (
+            "acdef",
+            "us-east-1b has no com.amazonaws.us-east-1.airflow.env",
+            'Zones = ["us-east-1a", "us-east-1c", "us',
+        ),
+        ("", "us-east-1a has no com.amazonaws.us-east-1.airflow.env; us-east-1b has no", 'WayOut = "nat"'),
+    ],
+)
+def test_endpoints_are_in_the_zones_that_have_them(account, zones, found, remedy):
+    account.lacking = {"com.amazonaws.us-east-1.airflow.env": [f"us-east-1{zone}" for zone in zones]}
+    result = account.checked(parameters={"WayOut": "none"}, offline=True)["endpoints in the zones"]
+    assert found in result.found and remedy in result.remedy
+    assert account.checked().keys() == UNKNOWN_TO_MWAA  # with a way out there are none
+
+
+def test_small_brokers_are_spoken_of_but_do_not_stop_a_deployment(account):
+    offered = Account.offerings({"t3.small": "abcdef"})
+    account.answers["DescribeInstanceTypeOfferings"] = offered
+    results = account.checked(parameters={"BrokerType": "kafka.t3.small"})
+    assert results.keys() == {*UNKNOWN_TO_MWAA, "brokers"}
+    assert "four new IAM connections a second" in results["brokers"].found
+    assert account.good
 
 
 def test_a_connection_that_nothing_gives_a_value_is_named(account):
