@@ -12,7 +12,8 @@ check "ruff format" $bin/ruff format --quiet --check .
 check "mypy" $bin/mypy --no-error-summary plugins local mwaa msk include/emulation include/notebooks/pinterest_lake
 check "import rules" env PYTHONPATH=.:plugins:include/notebooks $bin/lint-imports --no-cache
 mapfile -t templates < <(grep -l '^AWSTemplateFormatVersion' mwaa/cloudformation/*.yaml)
-check "cfn-lint" $bin/cfn-lint "${templates[@]}"
+check "cfn-lint" env PYTHONPATH=. $bin/cfn-lint --append-rules local/lint/cloudformation -- "${templates[@]}"
+check "brokers" $bin/python -m local.lint.brokers plugins mwaa msk
 # It would ask its maker's site for documents about its checks; what it says stands in the templates.
 check "checkov" .venv/checkov/bin/checkov --directory mwaa/cloudformation --framework cloudformation \
   --compact --quiet --skip-download

@@ -12,7 +12,8 @@ from typing import Any
 import boto3
 
 from include.emulation.terminal import accept_any_text, printable_lines
-from mwaa import environment, package, proof, status
+from mwaa import checks, environment, package, proof, status
+from mwaa.checks.report import Context
 from mwaa.deployment import Deployment
 from mwaa.errors import DeployError, SettingError, spoken
 from mwaa.settings import Settings, nearest
@@ -21,12 +22,14 @@ from mwaa.stacks import check_names
 BUILT = package.ROOT / "build" / "mwaa"
 WORK = package.ROOT / "build" / "mwaa-work"
 EPILOG = """\
-A first deployment:   cp mwaa/example.toml mwaa.toml, then: package, diff, deploy
+A first deployment:   cp mwaa/example.toml mwaa.toml, then: check, package, diff, deploy
 A change:             diff, deploy (uploads only what differs; asks first)
 AWS credentials are found as the AWS CLI finds them (AWS_PROFILE, sso, ...), the workspace by DATABRICKS_HOST and
 DATABRICKS_TOKEN. docs/operations.md has the whole way, with what each step prints and what it costs.
 """
 YES = "do not ask; where data would be lost that is not enough, and nothing is done"
+
+UNCHECKED = "do not check first: where IAM's simulation is wrong about your rights, say"
 
 
 def say(text: str) -> None:
@@ -60,11 +63,23 @@ def diff(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def check(arguments: argparse.Namespace) -> int:
+    deployment = _deployment(arguments, build=False)
+    return 0 if _checked(deployment) else 1
+
+
+def _checked(deployment: Deployment) -> bool:
+    with spoken():
+        return checks.run(Context(deployment, _clients(deployment.settings)), say)
+
+
 def deploy(arguments: argparse.Namespace) -> int:
     deployment = _deployment(arguments)
     if not proof.is_proved(arguments.built or BUILT):
         command = "python -m mwaa package --offline" if deployment.settings.offline else "make package"
         raise DeployError(f"What would be deployed has not been proved in MWAA's layout. Run: {command}")
+    if not arguments.unchecked and not _checked(deployment):
+        raise DeployError("Nothing was created. See to what is MISSING, or deploy with --unchecked.")
     with spoken():
         deployment.deploy()
     return 0
@@ -155,7 +170,8 @@ def parser() -> argparse.ArgumentParser:
     for run, name, text in (
         (build_package, "package", "build the artefacts in build/mwaa/ and prove them in MWAA's layout"),
         (diff, "diff", "show what a deployment would change, and change nothing"),
-        (deploy, "deploy", "show what would change, ask, and do it; run it again after a failure"),
+        (check, "check", "look at what can be known before anything is created, and create nothing"),
+        (deploy, "deploy", "check, show what would change, ask, and do it; run it again after a failure"),
         (
             show_status,
             "status",
@@ -173,6 +189,7 @@ def parser() -> argparse.ArgumentParser:
             )
         if name == "deploy":
             command.add_argument("--yes", dest="answer", action="store_const", const="yes", help=YES)
+            command.add_argument("--unchecked", action="store_true", help=UNCHECKED)
         if name == "destroy":
             command.add_argument(
                 "--confirm", dest="answer", metavar="NAME", help="the deployment's name; do not ask"

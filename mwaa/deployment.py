@@ -16,7 +16,7 @@ from mwaa import connections, workspace
 from mwaa.bucket import Changes, Objects, checksum, compare
 from mwaa.errors import DeployError
 from mwaa.settings import Settings
-from mwaa.stacks import HOLDS_DATA, LOSS, Say, StackChange, Stacks
+from mwaa.stacks import HOLDS_DATA, LOSS, Say, StackChange, Stacks, dependents, teardown
 
 # What the environment takes by version: a new version is what makes MWAA rebuild its machines.
 VERSIONED = {
@@ -31,6 +31,7 @@ BY_CHECKSUM = {
     "openapi.yaml": ("templates/openapi-{}.yaml", "OpenApiKey"),
     "connector.json": ("templates/connector-{}.json", "ConnectorKey"),
 }
+NEWEST_IMAGE = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
 NOT_YET = "not-uploaded-yet"
 ENVIRONMENT_LOGS = ("DAGProcessing", "Scheduler", "Task", "WebServer", "Worker")
 
@@ -121,8 +122,9 @@ class Deployment:
         for part in self.settings.parts:
             found |= self.stacks.outputs(part)
         if cluster := found.get("KafkaClusterArn"):
-            reply = self._client("kafka").get_bootstrap_brokers(ClusterArn=cluster)
-            found["KafkaBootstrap"] = reply["BootstrapBrokerStringSaslIam"]
+            found["KafkaBootstrap"] = self._brokers(cluster)
+        if "proxy" in self.settings.parts and "ProxyImage" not in self.settings.parameters:
+            found["ProxyImage"] = found.get("ProxyImageId") or self._newest_image()
         found |= self._artefact_values(found.get("MwaaBucket"))
         found |= {**self.settings.given, **self.settings.parameters}
         for name in ("Compute", "StreamCompute"):
@@ -130,6 +132,21 @@ class Deployment:
                 "${DatabricksProfileArn}", found.get("DatabricksProfileArn", "")
             )
         return found
+
+    def _brokers(self, cluster: str) -> str:
+        """Return the brokers' addresses in an order of their own, without those changes that mean nothing.
+
+        MSK answers in any order, and leaves out a broker now and then; another text would renew the proxy's machines
+        and the connector.
+        """
+        reply = self._client("kafka").get_bootstrap_brokers(ClusterArn=cluster)
+        brokers = sorted(reply["BootstrapBrokerStringSaslIam"].split(","))
+        before = self.stacks.parameters("proxy").get("KafkaBootstrap", "").split(",")
+        return ",".join(before if set(brokers) < set(before) else brokers)
+
+    def _newest_image(self) -> str:
+        """Return the image that the proxy's machines start with; the stack then keeps it until another one is named."""
+        return str(self._client("ssm").get_parameter(Name=NEWEST_IMAGE)["Parameter"]["Value"])
 
     def _artefact_values(self, bucket: str | None) -> dict[str, str]:
         found = {parameter: key for _, key, parameter in self._by_checksum()}
@@ -244,7 +261,8 @@ class Deployment:
         if bucket := self.settings.given.get("MwaaBucket"):
             self._put_missing([key for key in self._files() if not key.startswith("dags/")], bucket)
         for part in self.settings.parts:
-            self._deploy_part(part, next(each for each in shown.stacks if each.part == part))
+            for each in (part, *(again for again in dependents(part) if again in self.settings.parts)):
+                self._deploy_part(each, next(change for change in shown.stacks if change.part == each))
         self._deploy_workspace()
         self._sync_dags()
         self._say("Deployed.")
@@ -261,18 +279,26 @@ class Deployment:
         """Find out what is missing before anything is changed, not half-way through."""
         if self.uses_workspace:
             _ = self.workspace
+        for name, variables in self.connections_without_a_value().items():
+            raise DeployError(
+                f"The connection {name} has no value yet, and nothing gives it one: set {variables}."
+            )
+
+    def connections_without_a_value(self) -> dict[str, str]:
+        """Return the connections that have no value and would get none, with what has to be set for each."""
         if "secrets" not in self.settings.parts:
-            return
+            return {}
         secrets = connections.Secrets(self._client("secretsmanager"), self.settings.name)
-        wanted = connections.wanted({**self.values()}, self._environment)
-        for name, variables in (
-            ("databricks_default", "DATABRICKS_HOST with DATABRICKS_TOKEN"),
-            ("pinterest_source", "PINTEREST_SOURCE_URL (mysql://user:password@host/database)"),
-        ):
-            if name in wanted and wanted[name] is None and not secrets.has_value(name):
-                raise DeployError(
-                    f"The connection {name} has no value yet, and nothing gives it one: set {variables}."
-                )
+        known = {**self.settings.values(self.account), "Region": self.settings.region}
+        wanted = connections.wanted(known, self._environment)
+        return {
+            name: variables
+            for name, variables in (
+                ("databricks_default", "DATABRICKS_HOST with DATABRICKS_TOKEN"),
+                ("pinterest_source", "PINTEREST_SOURCE_URL (mysql://user:password@host/database)"),
+            )
+            if name in wanted and wanted[name] is None and not secrets.has_value(name)
+        }
 
     def _deploy_part(self, part: str, shown: StackChange) -> None:
         values = self.values()
@@ -290,7 +316,7 @@ class Deployment:
             self.stacks.apply(change, values)
         if part == "storage":
             self._put_missing([key for key in self._files() if not key.startswith("dags/")])
-        if part == "secrets":
+        if part in {"secrets", "kafka"} and "secrets" in self.settings.parts:
             self._put_connections()
 
     def _put_missing(self, keys: list[str], bucket: str | None = None) -> None:
@@ -357,7 +383,7 @@ class Deployment:
             raise Stop("Nothing was deleted.")
         if self.uses_workspace:
             self._remove_from_workspace()
-        for part in reversed(there):
+        for part in teardown(there):
             if part == "storage":
                 for bucket in self._buckets():
                     self._say(f"  emptied          {bucket} ({self._objects(bucket).empty()} versions)")

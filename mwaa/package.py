@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 # The one jar of the sink that is built here; all others come from a repository, always the same.
 OUR_JAR = re.compile(r"s3-sink-[0-9.]+\.jar")
+NUMERIC_BOUND = re.compile(r"^ +(?:minimum|maximum|(?:min|max)(?:Length|Items)): \d+\n", re.M)
 # Where MWAA unpacks plugins.zip.
 MWAA_PLUGINS = "/usr/local/airflow/plugins"
 
@@ -43,7 +44,7 @@ def build(target: Path, *, packages: Path | None = None, wheels: Path | None = N
     shutil.copyfile(ROOT / "include" / "__init__.py", target / "dags" / "include" / "__init__.py")
     (target / "requirements.txt").write_text(_requirements(offline=wheels is not None), "utf-8")
     shutil.copyfile(ROOT / "mwaa" / "startup.sh", target / "startup.sh")
-    shutil.copyfile(ROOT / "mwaa" / "cloudformation" / "openapi.yaml", target / "openapi.yaml")
+    (target / "openapi.yaml").write_text(_openapi(), "utf-8")
     (target / "connector.json").write_text(_connector(), "utf-8")
     _copy(ROOT / "include" / "notebooks", target / "notebooks")
     _zip(target / "plugins.zip", {"": ROOT / "plugins"} | ({"wheels/": wheels} if wheels else {}))
@@ -66,6 +67,16 @@ def _requirements(*, offline: bool) -> str:
     """Return requirements.txt; offline it looks for wheels in the unpacked plugins.zip and nowhere else."""
     text = (ROOT / "requirements.txt").read_text("utf-8")
     return f"--no-index\n--find-links {MWAA_PLUGINS}/wheels\n{text}" if offline else text
+
+
+def _openapi() -> str:
+    """Return openapi.yaml as api.yaml includes it: without the bounds that are numbers.
+
+    CloudFormation makes texts of the numbers in a body, and what API Gateway makes of a bound that is a text is written
+    nowhere: perhaps nothing, perhaps a refusal of the whole API. Kinesis has the same bounds.
+    """
+    text = (ROOT / "mwaa" / "cloudformation" / "openapi.yaml").read_text("utf-8")
+    return NUMERIC_BOUND.sub("", text)
 
 
 def _connector() -> str:

@@ -13,19 +13,20 @@ from typing import Any, Self
 
 from mwaa.errors import SettingError
 
-# In the order in which they are deployed: each uses what those before it have put out.
+# In the order in which they are deployed: each uses what those before it have put out, and what costs much comes late,
+# so that the others have shown by then what the account refuses. The api is deployed again once there is a proxy.
 PARTS = (
     "storage",
     "roles",
     "streams",
     "network",
+    "api",
+    "secrets",
+    "databricks",
     "source",
     "kafka",
     "proxy",
-    "api",
-    "secrets",
     "connect",
-    "databricks",
     "alarms",
     "environment",
 )
@@ -117,7 +118,7 @@ class Settings:
             wanted = list if isinstance(default, tuple) else type(default)
             if not isinstance(value, wanted):
                 raise SettingError(f"mwaa.toml: {name} is {value!r}; wanted: {_kind(wanted)}.")
-            values[name] = tuple(value) if wanted is list else value
+            values[name] = _in_order(value) if wanted is list else value
         for name in ("given", "parameters"):
             if name in values:
                 values[name] = {key: _text(key, value) for key, value in values[name].items()}
@@ -156,6 +157,11 @@ class Settings:
             **self.given,
             **self.parameters,
         }
+
+
+def _in_order(parts: list[Any]) -> tuple[Any, ...]:
+    """Return parts in the order in which they are deployed, whatever a file's is."""
+    return tuple(sorted(parts, key=lambda part: PARTS.index(part) if part in PARTS else -1))
 
 
 def _kind(kind: type) -> str:

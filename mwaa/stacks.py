@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ HOLDS_DATA = {
 # What goes by a name that is taken until it is gone: CloudFormation makes a replacement first, and so cannot.
 ONE_OF_A_NAME = {"AWS::KafkaConnect::Connector"}
 NAMES = {"BucketName", "ClusterName", "DBInstanceIdentifier", "Name"}
+STACK = "AWS::CloudFormation::Stack"
+# Status of the stack itself with which an operation begins; a rollback is part of the operation that failed.
+BEGINNINGS = {"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS", "IMPORT_IN_PROGRESS"}
 LOSS = "REPLACED: what it holds is lost"
 LONGEST_PAUSE_SECONDS = 5
 SLOWEST_NEWS_SECONDS = 30
@@ -86,6 +90,11 @@ class Stacks:
         """Return what a stack puts out; nothing if it does not exist."""
         stack = self._describe(part) or {}
         return {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
+
+    def parameters(self, part: str) -> dict[str, str]:
+        """Return what a stack was given; nothing if it does not exist."""
+        stack = self._describe(part) or {}
+        return {each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", [])}
 
     def resources(self, part: str) -> list[dict[str, Any]]:
         """Return a stack's resources (``ResourceType``, ``PhysicalResourceId``, ``ResourceStatus`` …)."""
@@ -219,27 +228,35 @@ class Stacks:
         raise AssertionError("pauses never end")
 
     def _tell_events(self, stack_id: str, since: str | None) -> str | None:
-        events = self._client.describe_stack_events(StackName=stack_id)["StackEvents"]
-        fresh = []
-        for event in events:
-            if event["EventId"] == since:
-                break
-            fresh.append(event)
+        fresh = list(itertools.takewhile(lambda event: event["EventId"] != since, self._events(stack_id)))
         for event in reversed(fresh):
             if not event["ResourceStatus"].endswith("_IN_PROGRESS"):
                 self._say(f"  {event['ResourceStatus'].lower():<16} {event['LogicalResourceId']}")
-        return events[0]["EventId"] if events else since
+        return fresh[0]["EventId"] if fresh else since
 
     def _newest_event(self, part: str) -> str | None:
         if self._describe(part) is None:
             return None
-        events = self._client.describe_stack_events(StackName=self._name(part))["StackEvents"]
-        return events[0]["EventId"] if events else None
+        newest = next(self._events(self._name(part)), None)
+        return str(newest["EventId"]) if newest else None
+
+    def _events(self, stack: str) -> Iterator[dict[str, Any]]:
+        """Yield a stack's events, the newest first; a page holds 100, and is asked for when it is needed."""
+        for page in self._client.get_paginator("describe_stack_events").paginate(StackName=stack):
+            yield from page["StackEvents"]
+
+    def _last_operation(self, part: str) -> list[dict[str, Any]]:
+        """Return the events of a stack's last operation, the oldest first."""
+        found = []
+        for event in self._events(self._name(part)):
+            found.append(event)
+            if event.get("ResourceType") == STACK and event["ResourceStatus"] in BEGINNINGS:
+                break
+        return found[::-1]
 
     def _reason(self, part: str) -> str:
         """Why the stack's last operation failed: its first failed resource, as the others only follow."""
-        events = self._client.describe_stack_events(StackName=self._name(part))["StackEvents"]
-        for event in reversed(events):
+        for event in self._last_operation(part):
             reason = event.get("ResourceStatusReason", "")
             if "DescribeEvents" in reason:
                 return _advised(self._refusals(StackName=self._name(part)))
@@ -249,10 +266,13 @@ class Stacks:
 
     def _refusals(self, **which: str) -> str:
         """What CloudFormation found wrong before it began; it keeps that apart from the stack's other events."""
-        found = self._client.describe_events(**which, Filters={"FailedEvents": True})["OperationEvents"]
+        pages = self._client.get_paginator("describe_events").paginate(
+            **which, Filters={"FailedEvents": True}
+        )
         return "; ".join(
             f"{each['LogicalResourceId']}: {each['ValidationStatusReason']}"
-            for each in found
+            for page in pages
+            for each in page["OperationEvents"]
             if each["EventType"] == "VALIDATION_ERROR"
         )
 
@@ -307,6 +327,21 @@ def parameters_of(part: str, values: Mapping[str, str]) -> dict[str, str]:
                 + f' name it in mwaa.toml: given = {{ {name} = "…" }}'
             )
     return found
+
+
+def dependents(part: str) -> list[str]:
+    """Return the parts that are deployed before a part, and once more after it: they take what it puts out."""
+    outputs = template_of(part).get("Outputs", {}).keys()
+    earlier = PARTS[: PARTS.index(part)]
+    return [each for each in earlier if outputs & template_of(each).get("Parameters", {}).keys()]
+
+
+def teardown(parts: Sequence[str]) -> list[str]:
+    """Return parts in the order in which they can be deleted: what takes an output before what puts it out."""
+    order: list[str] = []
+    for part in reversed(parts):
+        order += [each for each in (*dependents(part), part) if each in parts and each not in order]
+    return order
 
 
 def check_names(settings: Settings) -> None:

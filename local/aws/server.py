@@ -35,6 +35,7 @@ SERVICES = (
     "ec2",
     "elasticloadbalancing",
     "autoscaling",
+    "kafka",
 )
 
 
@@ -97,9 +98,10 @@ async def _serve(settings: Settings, descriptor: int) -> None:
     from hypercorn.config import Config
     from ministack.core import hypercorn_compat
 
-    from local.aws import resharding, streams
+    from local.aws import refusals, resharding, streams
     from local.aws.durable import Durable
 
+    refusals.install()
     resharding.install()
     state = Path(settings.data_dir) / "state"
     store = streams.install(state / "streams.db")

@@ -20,6 +20,8 @@ from msk.rest_proxy.topics import KafkaTopics
 
 log = logging.getLogger("msk.rest_proxy")
 
+# Longer than API Gateway keeps an idle connection: it must be the one to close, or a request meets a closing one.
+_KEEP_ALIVE_SECONDS = 75
 _SHUTDOWN_SECONDS = 10
 
 
@@ -100,6 +102,7 @@ async def _serve(settings: config.Config, listener: socket.socket) -> None:
             access_log=False,
             server_header=False,
             **BOUNDS,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         )
     )

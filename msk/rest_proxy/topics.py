@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+import random
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,6 +30,9 @@ _BATCH_BYTES = 256 * 1024
 _METADATA_MAX_AGE_MS = 30_000
 _PING_SECONDS = 5
 _CLOSE_SECONDS = 2
+# MSK ends a connection 15 minutes after its login, and aiokafka does not log in again on one that exists.
+_RENEW_SECONDS = 600
+_RENEW_AGAIN_SECONDS = 60
 # The broker refused these because of the batch before: the record itself is fine.
 _SEQUENCE_ERRORS = (OutOfOrderSequenceNumber, InvalidProducerEpoch, UnknownProducerId)
 
@@ -83,7 +87,8 @@ class KafkaTopics:
     """Topics of a Kafka cluster, behind one idempotent producer that is replaced whenever it is in doubt.
 
     An idempotent producer numbers its batches. A batch that the broker refuses, or that is given up, leaves a
-    hole in that numbering and every later batch of its partition would be refused: such a producer is retired.
+    hole in that numbering and every later batch of its partition would be refused: such a producer is retired. One
+    that has been connected for ten minutes is replaced too, before its broker ends the connection under a request.
     """
 
     def __init__(
@@ -93,6 +98,8 @@ class KafkaTopics:
         self._timeout = timeout_seconds
         self._max_record_bytes = max_record_bytes
         self._producer: AIOKafkaProducer | None = None
+        self._renew_at = 0.0
+        self._leases: dict[AIOKafkaProducer, set[asyncio.Future[None]]] = {}
         self._connecting: asyncio.Task[AIOKafkaProducer] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -123,14 +130,15 @@ class KafkaTopics:
 
     async def names(self) -> list[str]:
         """Return the topics' names, sorted, without Kafka's internal ones."""
-        async with self._bounded("list the topics"):
-            metadata = await (await self._connected()).client.fetch_all_metadata()
+        async with self._bounded("list the topics"), self._leased() as producer:
+            metadata = await producer.client.fetch_all_metadata()
         return sorted(metadata.topics())
 
     async def describe(self, topic: str) -> dict[str, Any]:
         """Return name, configs and partitions of a topic as Confluent REST v2 shows them."""
         async with self._bounded("describe the topic"):
-            await self._check_known(await self._connected(), topic)
+            async with self._leased() as producer:
+                await self._check_known(producer, topic)
             admin = AIOKafkaAdminClient(**self._client_settings)
             try:
                 await admin.start()
@@ -148,10 +156,21 @@ class KafkaTopics:
         }
 
     async def _write(self, topic: str, records: Sequence[Record], deadline: float) -> list[Outcome]:
-        async with self._bounded("write", deadline):
-            producer = await self._connected()
-            await self._check_known(producer, topic)
-            partitions = await producer.partitions_for(topic)
+        async with contextlib.AsyncExitStack() as stack:
+            async with self._bounded("write", deadline):
+                producer = await stack.enter_async_context(self._leased())
+                await self._check_known(producer, topic)
+                partitions = await producer.partitions_for(topic)
+            return await self._write_to(producer, topic, records, partitions, deadline)
+
+    async def _write_to(
+        self,
+        producer: AIOKafkaProducer,
+        topic: str,
+        records: Sequence[Record],
+        partitions: set[int],
+        deadline: float,
+    ) -> list[Outcome]:
         queued: list[Outcome | asyncio.Future[Any]] = []
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
@@ -208,8 +227,24 @@ class KafkaTopics:
         except (KafkaError, OSError) as error:
             raise KafkaAwayError(f"cannot {action}: {error}") from error
 
+    @contextlib.asynccontextmanager
+    async def _leased(self) -> AsyncIterator[AIOKafkaProducer]:
+        """Hold the producer: one that is replaced meanwhile is not closed before this ends."""
+        producer = await self._connected()
+        lease = asyncio.get_running_loop().create_future()
+        self._leases.setdefault(producer, set()).add(lease)
+        try:
+            yield producer
+        finally:
+            lease.set_result(None)
+            self._leases.get(producer, set()).discard(lease)
+
     async def _connected(self) -> AIOKafkaProducer:
         if self._producer is not None:
+            now = asyncio.get_running_loop().time()
+            if now >= self._renew_at:
+                self._renew_at = now + _RENEW_AGAIN_SECONDS
+                self._connect_soon()
             return self._producer
         # All requests wait for the same attempt; one that runs out of time does not end it for the others.
         return await asyncio.shield(self._connect_soon())
@@ -238,7 +273,11 @@ class KafkaTopics:
             except BaseException:
                 await producer.stop()
                 raise
-            self._producer = producer
+            before, self._producer = self._producer, producer
+            # Not all machines of a group at once, each of which takes connections from the same brokers.
+            self._renew_at = asyncio.get_running_loop().time() + _RENEW_SECONDS * random.uniform(0.8, 1)
+            if before is not None:
+                self._close_soon(self._close_unused(before))
             return producer
         finally:
             self._connecting = None
@@ -247,9 +286,18 @@ class KafkaTopics:
         """Let no new record use the producer, and close it in the background."""
         if self._producer is producer:
             self._producer = None
-            task = asyncio.create_task(_close(producer))
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            self._leases.pop(producer, None)
+            self._close_soon(_close(producer))
+
+    def _close_soon(self, closing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(closing)
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _close_unused(self, producer: AIOKafkaProducer) -> None:
+        if leases := self._leases.pop(producer, None):
+            await asyncio.wait(leases)
+        await _close(producer)
 
 
 class _BatchTooLarge(Refusal):

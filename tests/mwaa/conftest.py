@@ -79,6 +79,16 @@ def aws_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "kafkaconnect": {"connect_url": "http://127.0.0.1:9", "username": "a", "password": "b"},
     }
     part = Part(sys.executable, "local.aws", _config(folder / "config.json", config))
+    # What an account has once, and a deployment asks for before it does anything.
+    role = {"op": "replace", "path": "/cloudwatchRoleArn", "value": "arn:aws:iam::000000000000:role/logs"}
+    gateway = boto3.client(
+        "apigateway",
+        REGION,
+        endpoint_url=part.url,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+    )
+    gateway.update_account(patchOperations=[role])
     yield part.url
     part.stop()
 
@@ -122,7 +132,7 @@ def environment(aws_url: str, workspace_url: str) -> dict[str, str]:
 def client(aws_url: str) -> Callable[[str], Any]:
     """Make a boto3 client of the AWS stand-in."""
     session = boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
-    return lambda service: session.client(service, endpoint_url=aws_url)
+    return lambda service, config=None: session.client(service, endpoint_url=aws_url, config=config)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pytest
 
 from mwaa import stacks
 from mwaa.errors import StackError
-from mwaa.settings import Settings
+from mwaa.settings import PARTS, Settings
 from mwaa.stacks import Stacks, parameters_of, template_of
 
 VALUES = {
@@ -70,6 +70,17 @@ class CloudFormation:
                 for each in self._events
             ]
         }
+
+    def get_paginator(self, name):
+        """Return what gives the answer in pages of one, the newest first, as AWS does with pages of a hundred."""
+        answer = getattr(self, f"every_page_of_{name}", getattr(self, name))
+
+        class Pages:
+            def paginate(self, **arguments):
+                ((key, found),) = answer(**arguments).items()
+                yield from ({key: [each]} for each in found)
+
+        return Pages()
 
     def _begin(self, *statuses):
         self._coming = itertools.chain([None] * self._late, statuses)
@@ -183,3 +194,86 @@ def test_a_stack_in_rollback_is_shown_with_its_reason_and_made_anew():
     assert change.lines[0].startswith("! the stack is in ROLLBACK_COMPLETE (")
     made(client).apply(change, VALUES)
     assert client.calls == ["delete", "change set CREATE", "execute"]
+
+
+def event(number, kind, status, reason="", name="X"):
+    return {
+        "EventId": str(number),
+        "ResourceType": kind,
+        "ResourceStatus": status,
+        "ResourceStatusReason": reason,
+        "LogicalResourceId": name,
+    }
+
+
+def test_the_reason_is_the_first_failure_of_the_last_operation_whatever_the_page():
+    """A page holds 100 events: a network that rolls back has more, and an earlier operation may have failed too."""
+    stack, other = "AWS::CloudFormation::Stack", "AWS::EC2::VPC"
+    events = [
+        event(0, stack, "REVIEW_IN_PROGRESS"),
+        event(1, stack, "CREATE_IN_PROGRESS"),
+        event(2, other, "CREATE_FAILED", "what was wrong last week"),
+        event(3, stack, "UPDATE_IN_PROGRESS"),
+        event(4, other, "UPDATE_FAILED", "the cause", "Cause"),
+        *(event(5 + each, other, "UPDATE_FAILED", "a consequence") for each in range(200)),
+        event(300, stack, "UPDATE_ROLLBACK_IN_PROGRESS"),
+        event(301, stack, "UPDATE_ROLLBACK_FAILED"),
+    ]
+    client = CloudFormation([])
+    client._status = "UPDATE_ROLLBACK_FAILED"
+    client.every_page_of_describe_stack_events = lambda **_: {"StackEvents": events[::-1]}
+    client.describe_stack_events = lambda **_: {"StackEvents": events[::-1][:100]}
+    with pytest.raises(StackError, match=r"is in UPDATE_ROLLBACK_FAILED: Cause: the cause\. To go on"):
+        made(client).plan("connect", VALUES)
+
+
+def test_every_event_since_the_last_one_is_told():
+    told = []
+    events = [event(each, "AWS::EC2::VPC", "CREATE_COMPLETE", name=f"R{each}") for each in range(250, -1, -1)]
+    client = CloudFormation([])
+    client.every_page_of_describe_stack_events = lambda **_: {"StackEvents": events}
+    client.describe_stack_events = lambda **_: {"StackEvents": events[:100]}
+    found = Stacks(client, Settings(name="nn").stack, told.append)
+    assert found._tell_events("id", "100") == "250"
+    assert told == [f"  create_complete  R{each}" for each in range(101, 251)]
+
+
+def test_every_reason_for_which_a_change_set_is_refused_is_told():
+    class Refused(CloudFormation):
+        def describe_change_set(self, **_):
+            return {"Status": "FAILED", "StatusReason": "See DescribeEvents."}
+
+        def describe_events(self, **_):
+            return {
+                "OperationEvents": [
+                    {
+                        "EventType": "VALIDATION_ERROR",
+                        "LogicalResourceId": each,
+                        "ValidationStatusReason": "no",
+                    }
+                    for each in "AB"
+                ]
+            }
+
+    with pytest.raises(StackError, match="A: no; B: no"):
+        made(Refused([])).plan("connect", VALUES)
+
+
+def test_what_costs_much_comes_after_all_that_can_fail_for_cents():
+    assert set(PARTS[-5:]) == {"kafka", "proxy", "connect", "alarms", "environment"}
+    assert PARTS[-1] == "environment"
+
+
+def test_a_part_that_takes_what_comes_later_is_deployed_again_and_deleted_first():
+    assert {part: stacks.dependents(part) for part in PARTS if stacks.dependents(part)} == {"proxy": ["api"]}
+    order = stacks.teardown(PARTS)
+    assert sorted(order) == sorted(PARTS)
+    for part in PARTS:
+        outputs = template_of(part).get("Outputs", {}).keys()
+        takers = [each for each in PARTS if outputs & template_of(each).get("Parameters", {}).keys()]
+        assert all(order.index(each) < order.index(part) for each in takers), part
+    assert stacks.teardown(["storage", "proxy"]) == ["proxy", "storage"]
+
+
+def test_the_order_of_parts_in_a_file_does_not_matter():
+    assert Settings.of({"parts": ["alarms", "api", "storage"]}).parts == ("storage", "api", "alarms")

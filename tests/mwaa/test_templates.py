@@ -1,8 +1,11 @@
 """The templates with each other, and with the files that they include; cfn-lint and checkov run in make lint."""
 
+import inspect
 import json
 import re
+from unittest import mock
 
+import botocore.session
 import pytest
 import yaml
 
@@ -11,7 +14,7 @@ from mwaa.stacks import TEMPLATES, parameters_of, rendered, template_of
 
 # What a deployment knows besides settings and outputs: artefacts, versions, addresses that are asked for.
 KNOWN = (
-    *("OpenApiLocation", "ConnectorLocation", "RestProxyKey", "S3SinkKey", "KafkaBootstrap"),
+    *("OpenApiLocation", "ConnectorLocation", "RestProxyKey", "S3SinkKey", "KafkaBootstrap", "ProxyImage"),
     *("PluginsVersion", "RequirementsVersion", "StartupVersion"),
 )
 
@@ -85,6 +88,113 @@ def test_the_connector_is_the_laptops_with_cloudformations_placeholders(built):
     assert theirs["topics.regex"] == {"Fn::Sub": "\\Q${Prefix}\\E[.](pin|geo|user)"}
     assert theirs["s3.region"] == {"Fn::Sub": "${AWS::Region}"}
     assert not re.search(r"\$\{[a-z]", json.dumps(theirs))
+
+
+def test_what_api_gateway_gets_has_no_number_as_a_bound(built):
+    """CloudFormation makes texts of numbers in the body, and nobody says what API Gateway makes of those."""
+    ours = yaml.safe_load((TEMPLATES / "openapi.yaml").read_text())
+    theirs = yaml.safe_load((built / "openapi.yaml").read_text())
+    bounds = {}
+
+    def without(node, place=()):
+        if isinstance(node, list):
+            return [without(each, place) for each in node]
+        if not isinstance(node, dict):
+            return node
+        names = {"minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems"}
+        bounds.update({(*place, name): value for name, value in node.items() if name in names})
+        return {name: without(each, (*place, name)) for name, each in node.items() if name not in names}
+
+    assert theirs == without(ours)
+    assert bounds[("components", "schemas", "Records", "properties", "records", "maxItems")] == 500
+
+
+def test_the_zones_are_the_regions_first_unless_named():
+    text = (TEMPLATES / "network.yaml").read_text()
+    chosen = r"!Select \[(\d), !If \[HasZones, !Split \[',', !Ref Zones\], !GetAZs ''\]\]"
+    zones = re.findall(f"AvailabilityZone: {chosen}", text.replace('"', "'"))
+    assert zones == ["0", "1", "2", "0"]
+    assert text.count("AvailabilityZone:") == 4
+    assert template_of("network")["Parameters"]["Zones"] == {
+        "Description": mock.ANY,
+        "Type": "String",
+        "Default": "",
+        "AllowedPattern": "|[a-z0-9-]+(,[a-z0-9-]+){2}",
+    }
+
+
+def test_a_network_without_a_way_out_has_the_endpoints_that_are_needed_and_no_others():
+    names = {
+        re.sub(r".*[}][.]", "", each["Properties"]["ServiceName"])
+        for each in template_of("network")["Resources"].values()
+        if each["Type"] == "AWS::EC2::VPCEndpoint"
+    }
+    assert names == {
+        # MWAA's list, https://docs.aws.amazon.com/mwaa/latest/userguide/vpc-vpe-create-access.html
+        *("s3", "monitoring", "logs", "sqs", "kms"),
+        *("airflow.api", "airflow.env"),
+        # what the DAGs, the proxy's machines and the sink call besides
+        *("secretsmanager", "kinesis-streams", "kafkaconnect", "execute-api", "sns", "cloudformation"),
+    }
+
+
+def test_workers_reach_the_web_server_by_default_whatever_the_way_out():
+    access = template_of("environment")["Parameters"]["WebServerAccess"]
+    assert access["Default"] == "PUBLIC_AND_PRIVATE"
+    model = botocore.session.get_session().get_service_model("mwaa")
+    assert set(access["AllowedValues"]) == set(model.shape_for("WebserverAccessMode").enum)
+
+
+def test_the_brokers_are_such_as_take_connections_and_lead_to_the_next_version():
+    parameters = template_of("kafka")["Parameters"]
+    assert parameters["BrokerType"]["Default"] == "kafka.m7g.large"
+    assert parameters["KafkaVersion"]["Default"] == "3.9.x.kraft"
+
+
+def test_the_databases_version_is_one_that_is_not_retired_by_its_minor_number():
+    assert template_of("source")["Parameters"]["DatabaseVersion"]["Default"] == "8.4"
+    assert template_of("source")["Resources"]["Settings"]["Properties"]["Family"] == "mysql8.4"
+
+
+def test_the_load_balancer_uses_machines_of_every_zone():
+    properties = template_of("proxy")["Resources"]["LoadBalancer"]["Properties"]
+    assert {"Key": "load_balancing.cross_zone.enabled", "Value": "true"} in properties[
+        "LoadBalancerAttributes"
+    ]
+
+
+def test_a_machine_of_the_proxy_is_ended_only_when_its_successor_answers():
+    machines = template_of("proxy")["Resources"]["Machines"]
+    update = machines["UpdatePolicy"]["AutoScalingRollingUpdate"]
+    assert update["MinInstancesInService"] == machines["Properties"]["MinSize"] == "ProxyMachines"
+    assert update["WaitOnResourceSignals"] is True
+    assert "AlarmNotification" in update["SuspendProcesses"]
+    script = (TEMPLATES / "proxy.yaml").read_text().split("Fn::Base64: !Sub |")[1].split("\n\n")[0]
+    lines = [line.strip() for line in script.splitlines()]
+    (asked,) = [line for line in lines if line.startswith("curl ")]
+    assert lines.index("systemctl enable --now rest-proxy") < lines.index(asked)
+    assert {"--retry-connrefused", "--retry-max-time 60"} <= set(re.findall(r"--\S+(?: \d+)?", asked))
+    assert asked.endswith(" http://localhost:8082/")
+    assert {"set -euo pipefail", "trap signal EXIT"} <= set(lines[: lines.index(asked)])
+
+
+def test_an_update_takes_no_newer_image_by_itself():
+    """A parameter whose value is the address of the newest one is looked up at every update."""
+    for part in PARTS:
+        for name, declared in template_of(part).get("Parameters", {}).items():
+            assert not declared["Type"].startswith("AWS::SSM::Parameter"), (part, name)
+    assert template_of("proxy")["Outputs"]["ProxyImageId"]["Value"] == "ProxyImage"
+
+
+def test_the_secrets_backend_takes_each_of_its_arguments():
+    from airflow.providers.amazon.aws.secrets.secrets_manager import SecretsManagerBackend
+
+    options = template_of("environment")["Resources"]["Environment"]["Properties"][
+        "AirflowConfigurationOptions"
+    ]
+    given = json.loads(options["secrets.backend_kwargs"])
+    known = inspect.signature(SecretsManagerBackend.__init__).parameters
+    assert [name for name in given if name not in known] == []  # it ignores what it does not know
 
 
 def test_the_smallest_environment_has_one_of_each():

@@ -35,7 +35,9 @@ class MskConnectHook(AwsBaseHook):
 
     def get_connector_state(self, name: str) -> str:
         """
-        Return a connector's state: CREATING, RUNNING, UPDATING, DELETING or FAILED.
+        Return a connector's state.
+
+        CREATING, RUNNING, UPDATING, PAUSING, PAUSED, RESUMING, RESTARTING, DELETING or FAILED.
 
         :raises ConnectorNotFound: there is no connector of that name.
         """

@@ -11,7 +11,10 @@ from pinterest_pipeline.hooks.msk_connect import MskConnectHook
 from pinterest_pipeline.sensors.base import PollingSensor
 from pinterest_pipeline.triggers.msk_connect import MskConnectConnectorStateTrigger
 
-STATES = ("CREATING", "RUNNING", "UPDATING", "DELETING", "FAILED")
+STATES = (
+    *("CREATING", "RUNNING", "UPDATING", "PAUSING", "PAUSED", "RESUMING", "RESTARTING"),
+    *("DELETING", "FAILED"),
+)
 
 
 class MskConnectConnectorStateSensor(PollingSensor[MskConnectHook]):
@@ -19,7 +22,7 @@ class MskConnectConnectorStateSensor(PollingSensor[MskConnectHook]):
     Waits until a connector has a state; returns the state.
 
     :param connector_name: the connector. (templated)
-    :param target_state: CREATING, RUNNING, UPDATING, DELETING or FAILED.
+    :param target_state: one of `STATES`.
     """
 
     aws_hook_class = MskConnectHook

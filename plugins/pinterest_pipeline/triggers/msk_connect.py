@@ -11,7 +11,8 @@ from pinterest_pipeline.hooks.msk_connect import MskConnectHook, pick_connector
 from pinterest_pipeline.triggers.aws import AwsPollingTrigger
 from pinterest_pipeline.triggers.base import Look
 
-HOPELESS = frozenset({"FAILED", "DELETING"})
+# None of these becomes another by itself; a paused connector waits for a person to resume it.
+HOPELESS = frozenset({"FAILED", "DELETING", "PAUSING", "PAUSED"})
 
 
 class MskConnectConnectorStateTrigger(AwsPollingTrigger):

@@ -69,6 +69,10 @@ def test_serialize() -> None:
         ("UPDATING", False, False),
         ("FAILED", False, True),
         ("DELETING", False, True),
+        ("RESUMING", False, False),
+        ("RESTARTING", False, False),
+        ("PAUSING", False, True),
+        ("PAUSED", False, True),
     ],
 )
 async def test_states(state: str, done: bool, hopeless: bool) -> None:
