@@ -1,4 +1,8 @@
 # Databricks notebook source
+# /// script
+# [tool.databricks.environment]
+# environment_version = "5"
+# ///
 # MAGIC %md
 # MAGIC # kinesis_streams
 # MAGIC Takes the three streams into `{prefix}_pin_table`, `{prefix}_geo_table` and `{prefix}_user_table`: the cleaning
@@ -21,12 +25,13 @@ from pinterest_lake.streaming import Kinesis, StreamJob
 
 lake = Lake.from_widgets(dbutils)
 kinesis = Kinesis.from_widgets(dbutils)
-dbutils.widgets.text("checkpoint_dir", "dbfs:/pinterest/checkpoints")
+dbutils.widgets.text("checkpoint_dir", "")
 dbutils.widgets.text("trigger", "1 second")
 dbutils.widgets.text("stop_path", "")
 dbutils.widgets.text("bucket", "")
 dbutils.widgets.text("mount_point", "")
 mount_point = dbutils.widgets.get("mount_point").strip()
+checkpoint_dir = dbutils.widgets.get("checkpoint_dir").strip() or f"{lake.storage}/streams/{lake.prefix}/checkpoints"
 prepare(spark)
 
 # COMMAND ----------
@@ -41,7 +46,7 @@ check_reachable(spark, dbutils, lake.storage)
 job = StreamJob(spark, dbutils, lake)
 progress = job.run(
     kinesis,
-    checkpoint_dir=dbutils.widgets.get("checkpoint_dir").strip(),
+    checkpoint_dir=checkpoint_dir,
     trigger=dbutils.widgets.get("trigger").strip(),
     stop_path=dbutils.widgets.get("stop_path").strip(),
 )

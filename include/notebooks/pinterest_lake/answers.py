@@ -96,7 +96,7 @@ def ask(spark: SparkSession, lake: Lake, source: Source) -> dict[str, Answer]:
         table: spark.table(lake.table(lake.clean(table, source))).select(*clean_columns(table))
         for table in TABLES
     }
-    with kept(questions.posts(clean["pin"], clean["geo"], clean["user"])) as posts:
+    with kept(questions.posts(clean["pin"], clean["geo"], clean["user"]), lake) as posts:
         result = {}
         for name, (table, function) in ANSWERS.items():
             answer = function(clean["user"] if name == "q6" else posts)
@@ -139,9 +139,7 @@ def _commented(schema: StructType) -> StructType:
 
 
 def _version(spark: SparkSession, table: str) -> int:
-    from delta.tables import DeltaTable
-
-    return int(DeltaTable.forName(spark, table).history(1).select("version").collect()[0][0])
+    return int(spark.sql(f"DESCRIBE HISTORY {table} LIMIT 1").select("version").collect()[0][0])
 
 
 def _write(spark: SparkSession, table: str, answer: Answer) -> bool:
