@@ -31,7 +31,9 @@ dbutils.widgets.text("stop_path", "")
 dbutils.widgets.text("bucket", "")
 dbutils.widgets.text("mount_point", "")
 mount_point = dbutils.widgets.get("mount_point").strip()
-checkpoint_dir = dbutils.widgets.get("checkpoint_dir").strip() or f"{lake.storage}/streams/{lake.prefix}/checkpoints"
+checkpoint_dir = (
+    dbutils.widgets.get("checkpoint_dir").strip() or f"{lake.storage}/streams/{lake.prefix}/checkpoints"
+)
 prepare(spark)
 
 # COMMAND ----------

@@ -64,9 +64,10 @@ def _s3_client(spark: SparkSession) -> Any:
 def _setting(spark: SparkSession, key: str) -> str | None:
     """Return a setting of the session; None where it is not set, or the compute (serverless) tells nobody."""
     try:
-        return spark.conf.get(key, None)
+        value: str | None = spark.conf.get(key, None)
     except AnalysisException:
         return None
+    return value
 
 
 def _may_list(client: Any, bucket: str) -> bool:

@@ -41,7 +41,9 @@ def connected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession
         settings = {"spark.connect.grpc.binding.address": "127.0.0.1", **spark_settings(delta_jars(), home)}
         for key, value in settings.items():
             builder = builder.config(key, value)
-        with warnings.catch_warnings():  # what belongs to the driver is set there, and cannot be set again by a session
+        with (
+            warnings.catch_warnings()
+        ):  # what belongs to the driver is set there, and cannot be set again by a session
             warnings.filterwarnings("ignore", message="Failed to set spark")
             session = builder.getOrCreate()
         yield session

@@ -41,7 +41,9 @@ def test_the_environment_of_serverless_compute_belongs_to_no_cell() -> None:
     assert parse(HEADER + environment + below) == cells
     assert parse((HEADER + environment + below).replace("\n", "\r\n")) == cells
     assert parse(HEADER + below) == cells
-    assert [cell.kind for cell in parse(HEADER + "x = 1\n" + environment)] == ["python"], "a comment like any other"
+    assert [cell.kind for cell in parse(HEADER + "x = 1\n" + environment)] == ["python"], (
+        "a comment like any other"
+    )
 
 
 def test_windows_line_ends_and_a_cell_mark_inside_a_string_of_one_line() -> None:

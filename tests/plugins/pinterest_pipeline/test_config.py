@@ -23,7 +23,13 @@ def test_only_the_bucket_has_to_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.checkpoint_dir == "s3://my-bucket/streams/pinterest/checkpoints"
     assert settings.compute == Compute(serverless=True)
     cluster = settings.stream_compute.new_cluster
-    assert set(cluster) == {"spark_version", "data_security_mode", "node_type_id", "num_workers", "spark_conf"}
+    assert set(cluster) == {
+        "spark_version",
+        "data_security_mode",
+        "node_type_id",
+        "num_workers",
+        "spark_conf",
+    }
     assert (cluster["spark_version"], cluster["data_security_mode"]) == ("18.x-scala2.13", "SINGLE_USER")
 
 
