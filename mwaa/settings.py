@@ -133,7 +133,9 @@ class Settings:
         compute = {"aws_attributes": {"instance_profile_arn": "${DatabricksProfileArn}"}}
         cluster = {
             "new_cluster": {
-                "spark_version": "18.0.x-scala2.13",
+                "spark_version": "18.x-scala2.13",
+                # dedicated access mode: Unity Catalog, and the streams' foreachBatch
+                "data_security_mode": "SINGLE_USER",
                 "node_type_id": "m5d.large",
                 "num_workers": 1,
                 # of 100 compiled plans, which is what Spark keeps unless told otherwise, a MERGE alone takes 30

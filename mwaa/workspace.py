@@ -122,6 +122,8 @@ def remove_notebooks(client: Any, target: str) -> bool:
 
 def scope_changes(client: Any, scope: str, wanted: dict[str, str]) -> list[str]:
     """Return the keys of a secret scope that are missing or have another value than wanted; all, without a scope."""
+    from databricks.sdk.errors.base import DatabricksError
+
     if scope not in {each.name for each in client.secrets.list_scopes()}:
         return sorted(wanted)
     keys = {each.key for each in client.secrets.list_secrets(scope)}
@@ -129,7 +131,10 @@ def scope_changes(client: Any, scope: str, wanted: dict[str, str]) -> list[str]:
     def same(key: str) -> bool:
         if key not in keys:
             return False
-        stored = client.secrets.get_secret(scope, key).value or ""
+        try:
+            stored = client.secrets.get_secret(scope, key).value or ""
+        except DatabricksError:  # a workspace may show secrets to notebooks only: then each is put anew
+            return False
         return base64.b64decode(stored) == wanted[key].encode()
 
     return sorted(key for key in wanted if not same(key))

@@ -1,4 +1,8 @@
 # Databricks notebook source
+# /// script
+# [tool.databricks.environment]
+# environment_version = "5"
+# ///
 # MAGIC %md
 # MAGIC # clean_pin
 # MAGIC Takes what the sink has put into the bucket since the last run into the table `pin`: one row for each post,

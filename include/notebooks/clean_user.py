@@ -1,4 +1,8 @@
 # Databricks notebook source
+# /// script
+# [tool.databricks.environment]
+# environment_version = "5"
+# ///
 # MAGIC %md
 # MAGIC # clean_user
 # MAGIC Takes what the sink has put into the bucket since the last run into the table `user`: one row for each post,

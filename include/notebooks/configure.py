@@ -1,4 +1,8 @@
 # Databricks notebook source
+# /// script
+# [tool.databricks.environment]
+# environment_version = "5"
+# ///
 # MAGIC %md
 # MAGIC # configure
 # MAGIC Makes the bucket reachable and creates the schema. With a `mount_point` the bucket is mounted there with the

@@ -1,4 +1,8 @@
 # Databricks notebook source
+# /// script
+# [tool.databricks.environment]
+# environment_version = "5"
+# ///
 # MAGIC %md
 # MAGIC # kinesis_streams
 # MAGIC Takes the three streams into `{prefix}_pin_table`, `{prefix}_geo_table` and `{prefix}_user_table`: the cleaning
@@ -21,7 +25,7 @@ from pinterest_lake.streaming import Kinesis, StreamJob
 
 lake = Lake.from_widgets(dbutils)
 kinesis = Kinesis.from_widgets(dbutils)
-checkpoint_dir = folder(dbutils, "checkpoint_dir", "dbfs:/pinterest/checkpoints")
+checkpoint_dir = folder(dbutils, "checkpoint_dir") or f"{lake.storage}/streams/{lake.prefix}/checkpoints"
 stop_path = folder(dbutils, "stop_path")
 dbutils.widgets.text("trigger", "1 second")
 dbutils.widgets.text("bucket", "")

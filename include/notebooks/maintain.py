@@ -1,4 +1,8 @@
 # Databricks notebook source
+# /// script
+# [tool.databricks.environment]
+# environment_version = "5"
+# ///
 # MAGIC %md
 # MAGIC # maintain
 # MAGIC Puts the small files of the batch tables together (`OPTIMIZE`) and deletes those that no version of the last

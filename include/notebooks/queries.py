@@ -1,4 +1,8 @@
 # Databricks notebook source
+# /// script
+# [tool.databricks.environment]
+# environment_version = "5"
+# ///
 # MAGIC %md
 # MAGIC # queries
 # MAGIC Answers the eight questions from the clean tables and writes ten answer tables and one JSON object of this run.

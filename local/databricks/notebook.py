@@ -2,7 +2,8 @@
 
 The format is a text file whose first line is a header. ``# COMMAND ----------`` parts the cells; a cell whose
 lines start with ``# MAGIC`` is written in another language or calls a command (``%sql``, ``%md``, ``%run`` …).
-SQL notebooks are the same with ``--`` for ``#``.
+SQL notebooks are the same with ``--`` for ``#``. Below the header may stand, between ``# /// script`` and ``# ///``,
+the environment that serverless compute is to run the notebook in; it belongs to no cell.
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ def parse(source: str) -> list[Cell]:
     if language is None:
         raise NotebookError(f"not a notebook: the first line is not {Language.PYTHON.header!r}")
     body = source.replace("\r\n", "\n").partition("\n")[2]
+    body = re.sub(
+        rf"\A{language.comment} /// script\n(?:{language.comment}.*\n)*?{language.comment} ///\n", "", body
+    )
     parts = re.split(rf"^{language.comment} COMMAND -+[ \t]*$", body, flags=re.MULTILINE)
     return [cell for number, part in enumerate(parts, 1) if (cell := _cell(number, part, language))]
 

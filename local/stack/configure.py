@@ -204,8 +204,14 @@ def pinterest_settings(stack: Stack) -> dict[str, Any]:
         "connector_name": stack.connector,
         "compute": json.dumps({"existing_cluster_id": WARM_CLUSTER}),
         "stream_compute": json.dumps({
-            "new_cluster": {"spark_version": "18.0.x-scala2.13", "num_workers": 0}
+            "new_cluster": {
+                "spark_version": "18.x-scala2.13",
+                "data_security_mode": "SINGLE_USER",
+                "num_workers": 0,
+            }
         }),
+        # the default lies in the bucket, where each micro-batch of the laptop would wait for a dozen requests
+        "checkpoint_dir": f"dbfs:/{PREFIX}/checkpoints",
         "kinesis_endpoint_url": stack.url("aws"),
         "topic_partitions": 3,
         "topic_replication": 1,

@@ -32,11 +32,15 @@ ENDPOINT = r"https?://[\w.-]+(?::[0-9]+)?(?:/[\w./-]*)?"
 """Folders and endpoints as the notebooks accept them, who have the same patterns."""
 TABLES = ("pin", "geo", "user")
 
+# Dedicated access mode, as the Jobs API calls it, by its old name and its new one.
+DEDICATED = ("SINGLE_USER", "DATA_SECURITY_MODE_DEDICATED")
+
 # A stream needs a cluster that stays up, so it cannot default to serverless compute as the batch does.
 DEFAULT_COMPUTE: Mapping[str, Any] = {"serverless": True}
 DEFAULT_STREAM_COMPUTE: Mapping[str, Any] = {
     "new_cluster": {
-        "spark_version": "18.0.x-scala2.13",
+        "spark_version": "18.x-scala2.13",
+        "data_security_mode": "SINGLE_USER",
         "node_type_id": "m5d.large",
         "num_workers": 1,
         # of 100 compiled plans, which is what Spark keeps unless told otherwise, a MERGE alone takes 30
@@ -77,6 +81,11 @@ class Compute:
             raise SettingError(f"new_cluster is a JSON object, not {_kind(self.new_cluster)}")
         if not isinstance(self.serverless, bool):
             raise SettingError(f"serverless is true or false, not {_kind(self.serverless)}")
+        if self.new_cluster and not {"data_security_mode", "policy_id"} & set(self.new_cluster):
+            raise SettingError(
+                "new_cluster has no data_security_mode: without an access mode a cluster has no Unity Catalog. "
+                "SINGLE_USER is the one that all notebooks run in"
+            )
         if sum(map(bool, (self.existing_cluster_id, self.new_cluster, self.serverless))) != 1:
             raise SettingError("give exactly one of existing_cluster_id, new_cluster and serverless")
 
@@ -152,10 +161,13 @@ class Settings:
         for name, value in (
             ("storage", f"s3://{self.bucket}"),
             ("connector_name", f"{self.prefix}-s3-sink"),
-            ("checkpoint_dir", f"dbfs:/{self.prefix}/checkpoints"),
         ):
             if not getattr(self, name):
                 object.__setattr__(self, name, value)
+        if not self.checkpoint_dir:  # where the notebooks may write anyway; new workspaces have no DBFS root
+            object.__setattr__(
+                self, "checkpoint_dir", f"{self.storage.rstrip('/')}/streams/{self.prefix}/checkpoints"
+            )
         for name, pattern, wanted in (
             ("bucket", BUCKET, "the name of an S3 bucket"),
             ("prefix", r"[A-Za-z0-9][A-Za-z0-9_]{0,63}", "letters, digits and underscores"),
@@ -181,6 +193,12 @@ class Settings:
             raise option("poll_seconds", f"at least 1, not {self.poll_seconds}")
         if self.stream_compute.serverless:
             raise option("stream_compute", "serverless compute runs no continuous stream; name a cluster")
+        mode = self.stream_compute.new_cluster.get("data_security_mode")
+        if mode is not None and mode not in DEDICATED:
+            raise option(
+                "stream_compute",
+                f"data_security_mode {mode!r} does not run the stream's foreachBatch; it must be {DEDICATED[0]}",
+            )
 
     def _check(self, name: str, pattern: str, wanted: str) -> None:
         value = getattr(self, name)

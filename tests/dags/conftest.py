@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 OPTIONS = {
     "BUCKET": "tests-bucket",
     "COMPUTE": json.dumps({"existing_cluster_id": "local-warm"}),
-    "STREAM_COMPUTE": json.dumps({"new_cluster": {"num_workers": 0}}),
+    "STREAM_COMPUTE": json.dumps({"new_cluster": {"num_workers": 0, "data_security_mode": "SINGLE_USER"}}),
     "POLL_SECONDS": "1",
 }
 

@@ -216,9 +216,9 @@ def test_notebooks_run_each_on_its_own(dag_bag: Any, name: str) -> None:
     ("compute", "operator", "run"),
     [
         (
-            {"new_cluster": {"num_workers": 1}},
+            {"new_cluster": {"num_workers": 1, "data_security_mode": "SINGLE_USER"}},
             DatabricksNotebookOperator,
-            {"new_cluster": {"num_workers": 1}},
+            {"new_cluster": {"num_workers": 1, "data_security_mode": "SINGLE_USER"}},
         ),
         ({"serverless": True}, DatabricksServerlessNotebookOperator, {}),
     ],
@@ -328,7 +328,7 @@ def test_the_stream_job_is_one_that_databricks_keeps_up(dag_bag: Any) -> None:
     assert start.job["max_concurrent_runs"] == 1
     (task,) = start.job["tasks"]
     assert task["max_retries"] == -1
-    assert task["new_cluster"] == {"num_workers": 0}
+    assert task["new_cluster"] == {"num_workers": 0, "data_security_mode": "SINGLE_USER"}
     parameters = task["notebook_task"]["base_parameters"]
     assert all(isinstance(value, str) for value in parameters.values())
     assert parameters["run_id"] == "{{job.run_id}}"

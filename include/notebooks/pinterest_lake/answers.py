@@ -135,7 +135,7 @@ def snapshot(spark: SparkSession, lake: Lake, source: Source) -> Snapshot:
 def ask(moment: Snapshot) -> dict[str, Answer]:
     """The answers by their name in the published object."""
     clean = {table: moment.clean(table).select(*clean_columns(table)) for table in TABLES}
-    with kept(questions.posts(clean["pin"], clean["geo"], clean["user"])) as posts:
+    with kept(questions.posts(clean["pin"], clean["geo"], clean["user"]), moment.lake) as posts:
         result = {}
         for name, (table, function) in ANSWERS.items():
             answer = function(clean["user"] if name == "q6" else posts)
@@ -183,9 +183,7 @@ def _commented(schema: StructType) -> StructType:
 
 
 def _version(spark: SparkSession, table: str) -> int:
-    from delta.tables import DeltaTable
-
-    return int(DeltaTable.forName(spark, table).history(1).select("version").collect()[0][0])
+    return int(spark.sql(f"DESCRIBE HISTORY {table} LIMIT 1").select("version").collect()[0][0])
 
 
 def _holds(spark: SparkSession, table: str, answer: Answer, version: int) -> bool:

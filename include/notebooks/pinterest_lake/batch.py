@@ -65,7 +65,7 @@ class Batch:
             return
         with (
             self._read(found, progress, None) as (records, takes, lengths),
-            kept(self.intake.judged(records, refresh=refresh)) as verdicts,
+            kept(self.intake.judged(records, refresh=refresh), self.intake.lake) as verdicts,
         ):
             weighed = self.intake.weigh(records, verdicts)
             plan = Step(
@@ -100,7 +100,7 @@ class Batch:
                     f"{self.intake.name}: an earlier run had begun to read {plan.taken}, but the bucket now holds "
                     f"only {again} of it. Put the objects back, or run with full_refresh=true."
                 )
-            with kept(self.intake.judged(records, refresh=refresh)) as verdicts:
+            with kept(self.intake.judged(records, refresh=refresh), self.intake.lake) as verdicts:
                 self._carry_out(plan, records, self.intake.weigh(records, verdicts))
 
     def retry(self) -> None:
@@ -113,7 +113,7 @@ class Batch:
             state = self.ledger.state()
             positions = changed.select("_partition", "_offset").collect()
             readable = changed.where(F.col("reason").isNull())
-            with kept(self.intake.judged(readable, refresh=False)) as verdicts:
+            with kept(self.intake.judged(readable, refresh=False), self.intake.lake) as verdicts:
                 counts = self.intake.weigh(readable, verdicts).counts
             plan = Step(
                 interval=state.interval + 1,
@@ -137,13 +137,13 @@ class Batch:
                 F.col("_start"), F.col("_end") - 1
             )
             held = held.join(F.broadcast(planned), on=within, how="left_semi")
-        with kept(self.intake.records(held)) as records:
+        with kept(self.intake.records(held), self.intake.lake) as records:
             yield records
 
     def _release(self, plan: Step, records: DataFrame) -> None:
         """Writes what can be read into the table, and then takes it out of quarantine: repeating both is harmless."""
         readable = records.where(F.col("reason").isNull())
-        with kept(self.intake.judged(readable, refresh=False)) as verdicts:
+        with kept(self.intake.judged(readable, refresh=False), self.intake.lake) as verdicts:
             self.intake.write(readable, self.intake.weigh(readable, verdicts))
         self.intake.release(records)
         self.ledger.commit(plan)
@@ -170,7 +170,7 @@ class Batch:
     ) -> Iterator[tuple[DataFrame, list[Take], dict[tuple[int, int], int]]]:
         """The records to take of the objects, what is taken of which, and the lines of each."""
         files = reading.read_objects(self.intake.spark, [item.path for item in found])
-        with kept(self.intake.records(reading.lines(files))) as read:
+        with kept(self.intake.records(reading.lines(files)), self.intake.lake) as read:
             lengths = reading.lengths(read)
             takes = objects.assign(lengths, progress, wanted)
             yield reading.take(read, takes, lengths), takes, lengths

@@ -6,6 +6,8 @@ have to try again.
 
 from __future__ import annotations
 
+import datetime as dt
+
 from pyspark.sql import SparkSession
 
 from pinterest_lake.answers import ANSWER_SETS_TABLE, ANSWERS
@@ -13,10 +15,14 @@ from pinterest_lake.expectations import QUALITY_TABLE
 from pinterest_lake.lake import Lake, SettingsError
 from pinterest_lake.ledger import LEDGER_TABLE
 from pinterest_lake.schemas import STREAMS, TABLES, TOPICS
-from pinterest_lake.tables import QUARANTINE_TABLE
+from pinterest_lake.tables import QUARANTINE_TABLE, STAGING_PREFIX
 
 SAFE_HOURS = 168
 """Delta refuses less: a reader or a writer may need the files of a version that is no longer the newest."""
+
+_RETENTION = {"delta.deletedFileRetentionDuration": SAFE_HOURS, "delta.logRetentionDuration": 720}
+_STAGING_LIVES = dt.timedelta(days=1)
+"""Longer than any step may take."""
 
 
 def hours_of(text: str) -> int:
@@ -42,5 +48,30 @@ def maintain(spark: SparkSession, lake: Lake, hours: int) -> dict[str, int]:
         if name in parts:
             metrics = spark.sql(f"OPTIMIZE {table}{parts[name]}").select("metrics.numFilesRemoved").collect()
             done[name] = int(metrics[0][0])
-        spark.sql(f"VACUUM {table} RETAIN {hours} HOURS")
+        _retain(spark, table, hours)
+        spark.sql(f"VACUUM {table}")
+    _drop_staging(spark, lake)
     return done
+
+
+def _retain(spark: SparkSession, table: str, hours: int) -> None:
+    """Keep a table's versions readable for so long: VACUUM and time travel both go by its properties.
+
+    What VACUUM itself is told (``RETAIN``) counts no more since Databricks Runtime 18. Delta's own value is a week for
+    files and a month for the log.
+    """
+    found = {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {table}").collect()}
+    wanted = {name: f"interval {max(hours, least)} hours" for name, least in _RETENTION.items()}
+    usual = {name: f"interval {least} hours" for name, least in _RETENTION.items()}
+    if {**usual, **{name: found[name] for name in usual if name in found}} != wanted:
+        told = ", ".join(f"'{name}' = '{value}'" for name, value in wanted.items())
+        spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ({told})")
+
+
+def _drop_staging(spark: SparkSession, lake: Lake) -> None:
+    """Drop what drivers that were killed have left of tables that live as long as one step."""
+    for row in spark.sql(f"SHOW TABLES IN {lake.namespace} LIKE '{STAGING_PREFIX}*'").collect():
+        table = lake.table(row["tableName"])
+        made = spark.sql(f"DESCRIBE DETAIL {table}").select("createdAt").collect()[0][0]
+        if dt.datetime.now() - made > _STAGING_LIVES:
+            spark.sql(f"DROP TABLE IF EXISTS {table}")

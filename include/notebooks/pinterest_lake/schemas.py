@@ -110,11 +110,15 @@ class Source:
 
     def order(self, alias: str = "") -> Column:
         """A column that is larger the newer a record is."""
+        return F.expr(self.order_sql(alias))
+
+    def order_sql(self, alias: str = "") -> str:
+        """The same as a SQL expression."""
         prefix = f"{alias}." if alias else ""
-        place = F.col(f"{prefix}{self.place}")
+        place, shard = f"{prefix}`{self.place}`", f"{prefix}`{self.shard}`"
         # a sequence number is a number of more digits than a decimal holds: the longer is the larger
-        first = [F.length(place)] if self.name == "stream" else []
-        return F.struct(*first, place, F.col(f"{prefix}{self.shard}"))
+        first = f"length({place}), " if self.name == "stream" else ""
+        return f"struct({first}{place}, {shard})"
 
 
 def _column(name: str, kind: T.DataType, comment: str) -> T.StructField:

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pyspark.sql import SparkSession
+from pyspark.sql.utils import AnalysisException
 
 from pinterest_lake.addresses import BUCKET, NAME, quoted, redacted
 from pinterest_lake.objects import BucketLister, FolderLister, Lister, StorageError, first_line
@@ -51,17 +52,26 @@ def _s3_client(spark: SparkSession) -> Any:
         from botocore.config import Config
     except ImportError:
         return None
-    endpoint = spark.conf.get("spark.hadoop.fs.s3a.endpoint", None)
-    region = spark.conf.get("spark.hadoop.fs.s3a.endpoint.region", None)
+    endpoint = _setting(spark, "spark.hadoop.fs.s3a.endpoint")
+    region = _setting(spark, "spark.hadoop.fs.s3a.endpoint.region")
     if endpoint and "://" not in endpoint:
         endpoint = f"https://{endpoint}"
-    path_style = spark.conf.get("spark.hadoop.fs.s3a.path.style.access", "false") == "true"
+    path_style = _setting(spark, "spark.hadoop.fs.s3a.path.style.access") == "true"
     config = Config(
         s3={"addressing_style": "path" if path_style else "auto"},
         retries={"mode": "standard", "total_max_attempts": 4},
         connect_timeout=5,
     )
     return boto3.client("s3", endpoint_url=endpoint, region_name=region, config=config)
+
+
+def _setting(spark: SparkSession, key: str) -> str | None:
+    """Return a setting of the session; None where it is not set, or the compute (serverless) tells nobody."""
+    try:
+        value: str | None = spark.conf.get(key, None)
+    except AnalysisException:
+        return None
+    return value
 
 
 def _may_list(client: Any, bucket: str) -> bool:

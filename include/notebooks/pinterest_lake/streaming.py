@@ -37,6 +37,7 @@ from pyspark.errors import StreamingQueryException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.utils import is_remote
 
 from pinterest_lake import tables
 from pinterest_lake.addresses import redacted
@@ -204,7 +205,7 @@ class TableStream:
         self.small_files = 1
 
     def _write_again(self, intake: StreamIntake, records: DataFrame) -> None:
-        with kept(intake.judged(records, refresh=False)) as verdicts:
+        with kept(intake.judged(records, refresh=False), self._lake) as verdicts:
             intake.write(records, intake.weigh(records, verdicts))
         self._index = self._read_index(intake.spark)
 
@@ -299,7 +300,7 @@ class Streams:
             if self._stopping:
                 raise StopRequested(", ".join(self.names.values()))
             began = time.monotonic()
-            with kept(records) as all_of_it:
+            with kept(records, self._lake) as all_of_it:
                 parts = {
                     table: part
                     for table, facts in _facts(all_of_it).items()
@@ -405,7 +406,7 @@ class Kinesis:
         """The stream, from its earliest record on."""
         options = {"streamName": stream, "region": self.region, "initialPosition": "earliest", **self.keys}
         if self.endpoint_url:
-            options["endpointUrl"] = self.endpoint_url
+            options["endpoint"] = self.endpoint_url
         return spark.readStream.format("kinesis").options(**options).load()
 
 
@@ -413,6 +414,13 @@ class StreamJob:
     """The query over the three streams, and the object that tells how far it has come."""
 
     def __init__(self, spark: SparkSession, dbutils: Any, lake: Lake) -> None:
+        if is_remote():
+            # there a micro-batch is handled by a copy of this object in another process, which no one hears of
+            raise SettingsError(
+                "the streams need a cluster in dedicated access mode (data_security_mode SINGLE_USER): serverless "
+                "compute and standard access mode do not run foreachBatch in the notebook's own process. "
+                "Name one in the setting [pinterest] stream_compute"
+            )
         create_shared_tables(spark, lake)
         self._spark = spark
         self._dbutils = dbutils

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -17,6 +18,8 @@ from pinterest_lake.lake import Lake
 from pinterest_lake.schemas import CONSTRAINTS, LEDGER, QUARANTINE, STREAMS, Source, columns_of
 
 QUARANTINE_TABLE = "quarantine"
+STAGING_PREFIX = "_staging_"
+"""Begins the names of tables that live as long as one step. A driver that was killed may leave one behind."""
 _MANY_COMMITS = {"delta.checkpointInterval": "100"}
 """For tables that get commits by the second: a checkpoint takes longer than the commits it is written between."""
 _QUARANTINE_KEY = ["table", "source", "shard", "position"]
@@ -104,33 +107,33 @@ def release(lake: Lake, records: DataFrame, table: str) -> None:
 
     ``records``: ``source``, ``shard``, ``position``, ``reason``. One commit, and repeating it changes nothing.
     """
-    from delta.tables import DeltaTable
-
     same = " AND ".join(f"t.`{name}` = s.`{name}`" for name in _QUARANTINE_KEY if name != "table")
-    (
-        DeltaTable
-        .forName(records.sparkSession, lake.table(QUARANTINE_TABLE))
-        .alias("t")
-        .merge(records.alias("s"), f"t.`table` = '{table}' AND {same}")
-        .whenMatchedDelete(condition="s.reason IS NULL")
-        .whenMatchedUpdate(set={"reason": "s.reason"})
-        .execute()
+    _merge(
+        lake.table(QUARANTINE_TABLE),
+        records,
+        f"""ON t.`table` = '{table}' AND {same}
+        WHEN MATCHED AND s.reason IS NULL THEN DELETE
+        WHEN MATCHED THEN UPDATE SET reason = s.reason""",
     )
 
 
 def merge_newest(name: str, rows: DataFrame, source: Source) -> None:
     """Puts rows, one for each post, into a clean table where they are newer than what it has."""
-    from delta.tables import DeltaTable
-
-    (
-        DeltaTable
-        .forName(rows.sparkSession, name)
-        .alias("t")
-        .merge(rows.alias("s"), "t.ind = s.ind")
-        .whenMatchedUpdateAll(condition=source.order("s") > source.order("t"))
-        .whenNotMatchedInsertAll()
-        .execute()
+    _merge(
+        name,
+        rows,
+        f"""ON t.ind = s.ind
+        WHEN MATCHED AND {source.order_sql("s")} > {source.order_sql("t")} THEN UPDATE SET *
+        WHEN NOT MATCHED THEN INSERT *""",
     )
+
+
+def _merge(name: str, rows: DataFrame, clauses: str) -> None:
+    """Merges rows (alias ``s``) into a table (alias ``t``).
+
+    In SQL, which every Spark takes: Delta's Python class needs a library beside a Spark Connect server.
+    """
+    rows.sparkSession.sql(f"MERGE INTO {name} t USING {{rows}} s {clauses}", rows=rows)
 
 
 def frame_of(spark: SparkSession, rows: Sequence[Mapping[str, Any]], schema: T.StructType) -> DataFrame:
@@ -179,17 +182,43 @@ def _transaction(writer: str, version: int) -> dict[str, Any]:
 
 
 @contextmanager
-def kept(frame: DataFrame) -> Iterator[DataFrame]:
-    """Computes a frame once for all uses in the block, where the compute can (serverless cannot)."""
+def kept(frame: DataFrame, lake: Lake) -> Iterator[DataFrame]:
+    """Compute a frame once for all uses in the block.
+
+    Serverless compute refuses ``persist``: there the frame is written to a table and read back. Without either,
+    each use would read the objects again, perhaps longer ones, and Spark would plan all of it as one query, which
+    takes minutes.
+    """
+    with _persisted(frame) or _staged(frame, lake) as computed:
+        yield computed
+
+
+def _persisted(frame: DataFrame) -> AbstractContextManager[DataFrame] | None:
+    """Persist a frame for a block; None where the compute refuses to."""
     try:
-        frame = frame.persist()
+        persisted = frame.persist()
     except AnalysisException:
-        yield frame
-        return
+        return None
+
+    @contextmanager
+    def block() -> Iterator[DataFrame]:
+        try:
+            yield persisted
+        finally:
+            persisted.unpersist()
+
+    return block()
+
+
+@contextmanager
+def _staged(frame: DataFrame, lake: Lake) -> Iterator[DataFrame]:
+    """Write a frame to a table of this block's own, which is dropped afterwards."""
+    name = lake.table(f"{STAGING_PREFIX}{uuid4().hex}")
     try:
-        yield frame
+        frame.write.format("delta").saveAsTable(name)
+        yield frame.sparkSession.table(name)
     finally:
-        frame.unpersist()
+        frame.sparkSession.sql(f"DROP TABLE IF EXISTS {name}")
 
 
 def _quoted(text: str) -> str:

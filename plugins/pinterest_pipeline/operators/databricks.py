@@ -39,7 +39,15 @@ class DatabricksServerlessNotebookOperator(DatabricksNotebookOperator):
         return {
             "run_name": self.databricks_task_key,
             "timeout_seconds": base["timeout_seconds"],
-            "tasks": [{"task_key": self.databricks_task_key, "notebook_task": base["notebook_task"]}],
+            "tasks": [
+                {
+                    "task_key": self.databricks_task_key,
+                    "notebook_task": base["notebook_task"],
+                    # else Databricks runs a failed notebook again by itself, the quality gate's verdict too
+                    "disable_auto_optimization": True,
+                    "max_retries": 0,
+                }
+            ],
         }
 
 

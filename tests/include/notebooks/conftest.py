@@ -20,6 +20,7 @@ import pytest
 pytest.importorskip("pyspark", reason="the notebooks are tested with .venv/databricks")
 
 from pyspark.sql import SparkSession
+from pyspark.sql.utils import is_remote
 
 from pinterest_lake.lake import Lake
 
@@ -28,15 +29,30 @@ NOTEBOOKS = ROOT / "include" / "notebooks"
 JARS = ROOT / ".jars" / "spark"
 
 
-@pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+def delta_jars() -> list[Path]:
+    """Return the jars of Delta and S3; sets what a driver takes from the environment."""
     jars = sorted(JARS.glob("*.jar"))
     if not any(jar.name.startswith("delta-spark") for jar in jars):
         pytest.fail(f"no Delta jars in {JARS}; run: make install", pytrace=False)
     os.environ.update(PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1", TZ="UTC")
     time.tzset()
-    home = tmp_path_factory.mktemp("spark")
-    settings = {
+    return jars
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    jars = delta_jars()
+    builder = SparkSession.builder.master("local[2]").appName("tests")
+    for key, value in spark_settings(jars, tmp_path_factory.mktemp("spark")).items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    yield session
+    session.stop()
+
+
+def spark_settings(jars: list[Path], home: Path) -> dict[str, str]:
+    """Return the configuration of a driver for tests, as the laptop's where it matters."""
+    return {
         "spark.driver.memory": "2g",
         "spark.driver.extraClassPath": ":".join(str(jar) for jar in jars),
         # Many small queries, each planned anew: to compile them costs more than it saves. What is worth compiling is
@@ -62,12 +78,6 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.databricks.delta.snapshotPartitions": "1",
     }
-    builder = SparkSession.builder.master("local[2]").appName("tests")
-    for key, value in settings.items():
-        builder = builder.config(key, value)
-    session = builder.getOrCreate()
-    yield session
-    session.stop()
 
 
 class NotebookExit(BaseException):
@@ -159,7 +169,8 @@ class Workspace:
         path = NOTEBOOKS / f"{notebook}.py"
         names = {
             "__name__": "__main__",
-            "spark": self.spark.newSession(),
+            # a Spark Connect session has no newSession: there the notebooks share one
+            "spark": self.spark if is_remote() else self.spark.newSession(),
             "dbutils": FakeDbutils(**given),
             "display": lambda frame: frame.collect(),
             "displayHTML": self.shown.append,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from pinterest_lake.expectations import QualityError
 from pinterest_lake.lake import SettingsError
 from pinterest_lake.objects import StorageError
 from pinterest_lake.storage import lister_for, mount
+from pinterest_lake.tables import STAGING_PREFIX
 from tests.include.notebooks.conftest import FakeDbutils, Workspace
 
 PIN = b'{"index": 7, "title": " A ", "poster_name": "P", "follower_count": "5k", "category": "art"}'
@@ -125,6 +127,47 @@ def test_maintenance_changes_no_row(workspace: Workspace) -> None:
     assert workspace.rows("geo") == rows
     with pytest.raises(SettingsError, match="widget 'retention_hours' is '1'; it must be at least 168"):
         workspace.run("maintain", retention_hours="1")
+
+
+def test_versions_stay_readable_for_as_long_as_is_asked(workspace: Workspace) -> None:
+    """By the table's properties: what VACUUM is told does not count on Databricks."""
+    workspace.put("geo", 0, [GEO])
+    workspace.run("clean_geo")
+    name = workspace.lake().table("geo")
+
+    def retention() -> dict[str, str]:
+        rows = workspace.spark.sql(f"SHOW TBLPROPERTIES {name}").collect()
+        return {row["key"]: row["value"] for row in rows if "Retention" in row["key"]}
+
+    version = workspace.version("geo")
+    workspace.run("maintain")
+    assert retention() == {}, "Delta's own, a week, is what is asked for: nothing to change"
+    workspace.run("maintain", retention_hours="1000")
+    wanted = {
+        "delta.deletedFileRetentionDuration": "interval 1000 hours",
+        "delta.logRetentionDuration": "interval 1000 hours",
+    }
+    assert retention() == wanted
+    workspace.run("maintain")
+    assert retention() == {
+        "delta.deletedFileRetentionDuration": "interval 168 hours",
+        "delta.logRetentionDuration": "interval 720 hours",
+    }
+    assert workspace.spark.sql(f"SELECT * FROM {name} VERSION AS OF {version}").count() == 1
+
+
+def test_a_staging_table_that_was_left_behind_is_dropped_a_day_later(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.storage.mkdir(parents=True)
+    workspace.run("configure")
+    left = workspace.lake().table(f"{STAGING_PREFIX}left")
+    workspace.spark.sql(f"CREATE TABLE {left} (ind int) USING DELTA")
+    workspace.run("maintain")
+    assert workspace.spark.catalog.tableExists(left), "it may be in use"
+    monkeypatch.setattr("pinterest_lake.maintenance._STAGING_LIVES", dt.timedelta(0))
+    workspace.run("maintain")
+    assert not workspace.spark.catalog.tableExists(left)
 
 
 def test_a_row_that_no_rule_allows_is_refused(workspace: Workspace) -> None:

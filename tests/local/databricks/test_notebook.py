@@ -34,6 +34,18 @@ def test_cells_keep_their_kind_their_text_and_their_number() -> None:
     ]
 
 
+def test_the_environment_of_serverless_compute_belongs_to_no_cell() -> None:
+    environment = '# /// script\n# [tool.databricks.environment]\n# environment_version = "5"\n# ///\n'
+    cells = [Cell(1, "md", "# Heading"), Cell(2, "python", "x = 1")]
+    below = "# MAGIC %md\n# MAGIC # Heading\n\n# COMMAND ----------\n\nx = 1\n"
+    assert parse(HEADER + environment + below) == cells
+    assert parse((HEADER + environment + below).replace("\n", "\r\n")) == cells
+    assert parse(HEADER + below) == cells
+    assert [cell.kind for cell in parse(HEADER + "x = 1\n" + environment)] == ["python"], (
+        "a comment like any other"
+    )
+
+
 def test_windows_line_ends_and_a_cell_mark_inside_a_string_of_one_line() -> None:
     source = HEADER + "a = 1\n# COMMAND ----------\nb = '# COMMAND ----------'\n"
     assert [cell.text for cell in parse(source.replace("\n", "\r\n"))] == [

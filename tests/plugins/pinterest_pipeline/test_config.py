@@ -23,14 +23,17 @@ def test_only_the_bucket_has_to_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.prefix, settings.schema, settings.catalog) == ("pinterest", "pinterest", "")
     assert settings.storage == "s3://my-bucket"
     assert settings.connector_name == "pinterest-s3-sink"
-    assert settings.checkpoint_dir == "dbfs:/pinterest/checkpoints"
+    assert settings.checkpoint_dir == "s3://my-bucket/streams/pinterest/checkpoints"
     assert settings.compute == Compute(serverless=True)
-    assert set(settings.stream_compute.new_cluster) == {
+    cluster = settings.stream_compute.new_cluster
+    assert set(cluster) == {
         "spark_version",
+        "data_security_mode",
         "node_type_id",
         "num_workers",
         "spark_conf",
     }
+    assert (cluster["spark_version"], cluster["data_security_mode"]) == ("18.x-scala2.13", "SINGLE_USER")
 
 
 def test_a_missing_bucket_is_named() -> None:
@@ -74,6 +77,13 @@ def test_what_follows_from_the_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
         ("compute", '{"new_cluster": "x"}', "new_cluster is a JSON object"),
         ("stream_compute", '{"existing_cluster_id": 7}', "existing_cluster_id is text"),
         ("stream_compute", '{"serverless": true}', "serverless compute runs no continuous stream"),
+        ("compute", '{"new_cluster": {"num_workers": 1}}', "new_cluster has no data_security_mode"),
+        ("stream_compute", '{"new_cluster": {"num_workers": 1}}', "new_cluster has no data_security_mode"),
+        (
+            "stream_compute",
+            '{"new_cluster": {"data_security_mode": "USER_ISOLATION"}}',
+            "'USER_ISOLATION' does not run the stream's foreachBatch",
+        ),
     ],
 )
 def test_a_bad_option_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str) -> None:
@@ -158,7 +168,11 @@ def test_credentials_in_an_option_are_refused_and_not_repeated(
     ("option", "as_task"),
     [
         ({"existing_cluster_id": "1-2"}, {"existing_cluster_id": "1-2"}),
-        ({"new_cluster": {"num_workers": 1}}, {"new_cluster": {"num_workers": 1}}),
+        (
+            {"new_cluster": {"data_security_mode": "USER_ISOLATION"}},
+            {"new_cluster": {"data_security_mode": "USER_ISOLATION"}},
+        ),
+        ({"new_cluster": {"policy_id": "x"}}, {"new_cluster": {"policy_id": "x"}}),
         ({"serverless": True}, {}),
     ],
 )

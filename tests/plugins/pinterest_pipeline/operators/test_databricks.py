@@ -69,6 +69,8 @@ def test_a_serverless_run_is_a_task_without_a_cluster() -> None:
                     "source": "WORKSPACE",
                     "base_parameters": {"prefix": "p"},
                 },
+                "disable_auto_optimization": True,
+                "max_retries": 0,
             }
         ],
     }
