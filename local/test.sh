@@ -18,13 +18,16 @@ run() {
 
 # The notebooks' tests need nothing of the others, and those wait a lot: they run beside them and are shown after them.
 notebooks_command=(.venv/databricks/bin/python -m pytest -q --durations=8 tests/include/notebooks)
-"${notebooks_command[@]}" > "$LOGS/notebooks.log" 2>&1 &
+# A process has a driver of its own or is a client of Spark Connect, never both.
+connect_command=(.venv/databricks/bin/python -m pytest -q --durations=8 tests/include/connect)
+{ "${notebooks_command[@]}"; notebooks_status=$?; echo; echo "== Spark Connect: ${connect_command[*]}"
+  "${connect_command[@]}" && exit "$notebooks_status"; } > "$LOGS/notebooks.log" 2>&1 &
 notebooks_pid=$!
-trap 'kill "$notebooks_pid" 2> /dev/null' EXIT
+trap 'pkill -P "$notebooks_pid"; kill "$notebooks_pid" 2> /dev/null' EXIT
 
 run "S3 sink (Java)" mvn -B -ntp -q -f msk/s3_sink/pom.xml test
 run "airflow environment" .venv/airflow/bin/python -m pytest -q --durations=8 tests \
-  --ignore tests/include/notebooks --ignore tests/local/databricks --ignore tests/stack
+  --ignore tests/include/notebooks --ignore tests/include/connect --ignore tests/local/databricks --ignore tests/stack
 run "Databricks stand-in" .venv/databricks/bin/python -m pytest -q --durations=8 tests/local/databricks
 
 run "whole stack" .venv/airflow/bin/python -m pytest -q --durations=8 tests/stack
