@@ -60,7 +60,8 @@ class BoundedProtocol(H11Protocol):
             return
         if self._timer is not None:
             self._timer.cancel()
-        seconds = {h11.IDLE: HEAD_SECONDS, h11.SEND_BODY: BODY_SECONDS}.get(awaited)
+        limits: dict[Any, float] = {h11.IDLE: HEAD_SECONDS, h11.SEND_BODY: BODY_SECONDS}
+        seconds = limits.get(awaited)
         self._awaited = awaited
         self._timer = None if seconds is None else self.loop.call_later(seconds, self._too_late)
         self._waiting_since = self.loop.time() if seconds is not None or awaited is None else None

@@ -123,9 +123,11 @@ async def test_when_all_are_at_work_the_next_one_is_closed(monkeypatch: pytest.M
             assert await status(reader) == b"HTTP/1.1 200 OK"
             writer.write(REQUEST.replace(b"/ ", b"/slow "))
             await at_work.acquire()
-        late, _ = await connect(port)
-        assert await to_its_end(late) == b""
-        go_on.set()
+        try:
+            late, _ = await connect(port)
+            assert await to_its_end(late) == b""
+        finally:
+            go_on.set()
         assert [await status(reader) for reader, _ in busy] == [b"HTTP/1.1 200 OK"] * 2
 
 
