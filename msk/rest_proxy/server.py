@@ -25,7 +25,7 @@ class BoundedProtocol(H11Protocol):
     """
 
     _timer: asyncio.TimerHandle | None = None
-    _awaited: type[Any] | None = None
+    _awaited: type[Any] | None = h11.DONE
     _waiting_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -44,24 +44,27 @@ class BoundedProtocol(H11Protocol):
         """Wait for the next head: until more of it comes, uvicorn's own keep-alive timeout counts."""
         super().on_response_complete()
         if self.conn.their_state is h11.IDLE:
-            self._wait_for(h11.DONE)
-            self._waiting_since = self.loop.time()
+            self._wait_for(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
         self._wait_for(h11.DONE)
         super().connection_lost(exc)
 
-    def _wait_for(self, awaited: type[Any]) -> None:
-        """Start the clock of what is awaited (IDLE: a head, SEND_BODY: a body, else nothing) unless it runs already."""
+    def _wait_for(self, awaited: type[Any] | None) -> None:
+        """Start the clock of what is awaited, unless it runs already.
+
+        IDLE stands for a head, SEND_BODY for a body, None for the next request, and all else for nothing.
+        """
         if awaited is self._awaited:
             return
         if self._timer is not None:
             self._timer.cancel()
-        seconds = {h11.IDLE: HEAD_SECONDS, h11.SEND_BODY: BODY_SECONDS}.get(awaited)
+        limits: dict[Any, float] = {h11.IDLE: HEAD_SECONDS, h11.SEND_BODY: BODY_SECONDS}
+        seconds = limits.get(awaited)
         self._awaited = awaited
         self._timer = None if seconds is None else self.loop.call_later(seconds, self._too_late)
-        self._waiting_since = None if seconds is None else self.loop.time()
+        self._waiting_since = self.loop.time() if seconds is not None or awaited is None else None
 
     def _too_late(self) -> None:
         if self.transport.is_closing():

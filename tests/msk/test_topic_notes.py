@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import boto3
 import pytest
@@ -264,17 +264,20 @@ def test_partitions_that_were_added_are_noticed(pipeline: Pipeline) -> None:
 
 
 def test_a_setting_that_differs_from_an_existing_topic_is_reported(
-    pipeline: Pipeline, caplog: pytest.LogCaptureFixture
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline.create_topics()
-    with caplog.at_level(logging.WARNING, "airflow.task.operators"):
-        assert pipeline.create_topics(partitions=6) == []
-        assert pipeline.create_topics(partitions=-1) == []
-    assert (
-        f"Topic {pipeline.topic} has 3 partition(s), and keeps them: 6 is what a new topic would get."
-        in caplog.text
-    )
-    assert "-1 is what" not in caplog.text
+    log = mock.Mock()
+    monkeypatch.setattr(KafkaCreateTopicsOperator, "log", log)
+    for setting in (3, -1):
+        assert pipeline.create_topics(partitions=setting) == []
+    log.warning.assert_not_called()
+    assert pipeline.create_topics(partitions=6) == []
+    said = [call.args[0] % call.args[1:] for call in log.warning.call_args_list]
+    assert said == [
+        f"Topic {pipeline.prefix}.{table} has 3 partition(s), and keeps them: 6 is what a new topic would get."
+        for table in TABLES
+    ]
 
 
 def test_a_schema_that_another_prefix_fills_is_refused(pipeline: Pipeline) -> None:

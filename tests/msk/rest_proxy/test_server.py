@@ -112,17 +112,22 @@ async def test_when_all_are_at_work_the_next_one_is_closed(monkeypatch: pytest.M
     go_on, at_work = asyncio.Event(), asyncio.Semaphore(0)
 
     async def wait(scope: Any, receive: Any, send: Any) -> None:
-        at_work.release()
-        await go_on.wait()
+        if scope["path"] == "/slow":
+            at_work.release()
+            await go_on.wait()
         await answer_ok(scope, receive, send)
 
     async with serving(wait) as port:
-        busy = [await connect(port, REQUEST) for _ in range(2)]
-        for _ in busy:
+        busy = [await connect(port, REQUEST) for _ in range(2)]  # each has been answered once already
+        for reader, writer in busy:
+            assert await status(reader) == b"HTTP/1.1 200 OK"
+            writer.write(REQUEST.replace(b"/ ", b"/slow "))
             await at_work.acquire()
-        late, _ = await connect(port)
-        assert await to_its_end(late) == b""
-        go_on.set()
+        try:
+            late, _ = await connect(port)
+            assert await to_its_end(late) == b""
+        finally:
+            go_on.set()
         assert [await status(reader) for reader, _ in busy] == [b"HTTP/1.1 200 OK"] * 2
 
 
