@@ -28,8 +28,7 @@ AWS credentials are found as the AWS CLI finds them (AWS_PROFILE, sso, ...), the
 DATABRICKS_TOKEN. docs/operations.md has the whole way, with what each step prints and what it costs.
 """
 YES = "do not ask; where data would be lost that is not enough, and nothing is done"
-
-UNCHECKED = "do not check first: where IAM's simulation is wrong about your rights, say"
+UNCHECKED = "do not check first (IAM's simulation may be wrong about your rights, for instance)"
 
 
 def say(text: str) -> None:

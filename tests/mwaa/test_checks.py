@@ -712,6 +712,8 @@ def test_a_logging_role_that_is_missing_stops_a_deployment(command, client, sett
         assert "Traceback" not in output
         with pytest.raises(ClientError, match="does not exist"):
             client("cloudformation").describe_stacks(StackName=settings.stack("storage"))
+        unchecked = command(text, "deploy", "--yes", "--unchecked")
+        assert "Deployed." in unchecked.communicate(timeout=300)[0]
     finally:
         client("apigateway").update_account(
             patchOperations=[{**role, "value": "arn:aws:iam::000000000000:role/logs"}]
