@@ -628,6 +628,10 @@ def _check_task(task: Mapping[str, Any], keys: set[str], cluster_id: str, job_cl
         raise ApiError(
             "INVALID_PARAMETER_VALUE", f"Task {key}: only notebook_task with a notebook_path can be run here."
         )
+    if not notebook_task["notebook_path"].startswith("/"):
+        raise ApiError(
+            "INVALID_PARAMETER_VALUE", f"Task {key}: notebook_path must be an absolute workspace path."
+        )
     normalise(notebook_task["notebook_path"])
     if notebook_task.get("source") == "GIT":
         raise ApiError("INVALID_PARAMETER_VALUE", f"Task {key}: notebooks from Git cannot be run here.")
