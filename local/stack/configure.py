@@ -175,7 +175,9 @@ def _write_airflow(stack: Stack, home: Path) -> None:
             "expose_config": False,
         },
         "api_auth": {"jwt_secret": secret["airflow_jwt_secret"]},
-        "database": {"sql_alchemy_conn": f"sqlite:///{home}/airflow.db"},
+        # One process writes at a time. On a busy machine others wait for longer than SQLite's 5 s, after which the
+        # API answers 500: each of its calls writes a line of the audit log.
+        "database": {"sql_alchemy_conn": f"sqlite:///{home}/airflow.db?timeout=60"},
         "logging": {"base_log_folder": home / "logs"},
         "secrets": {
             "backend": "airflow.secrets.local_filesystem.LocalFilesystemBackend",

@@ -11,7 +11,9 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 REQUIRED = "This field is required"
-expect.set_options(timeout=30_000)
+MOST_MILLISECONDS = 60_000
+"""Airflow may take its time while runs go on."""
+expect.set_options(timeout=MOST_MILLISECONDS)
 
 
 @contextmanager
@@ -23,7 +25,9 @@ def browser_page() -> Iterator[Page]:
         sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=found[0]) as browser,
     ):
-        yield browser.new_page(viewport={"width": 1920, "height": 1800})
+        page = browser.new_page(viewport={"width": 1920, "height": 1800})
+        page.set_default_timeout(MOST_MILLISECONDS)
+        yield page
 
 
 def log_in(page: Page, url: str, user: str, password: str) -> None:

@@ -86,7 +86,8 @@ def test_what_is_outside_a_parameters_bounds_is_refused(
         for value in outside(schema):
             told = f"Invalid input for param {name}: {what_is_wrong(schema, value)}"
             with pytest.raises(StackError, match=re.escape(told)):
-                airflow.trigger(dag_id, {name: value})
+                run = {"conf": {name: value}, "logical_date": None}
+                airflow.call("POST", f"/dags/{dag_id}/dagRuns", json=run)
             form.enter(name, schema, value)
             if value is None:
                 expect(form.submit).to_be_disabled()

@@ -98,9 +98,9 @@ def test_no_encoding_of_the_terminal_ends_a_command(home: Path, variables: dict[
 
 
 def test_the_environment_is_told_as_a_shell_needs_it(tmp_path: Path) -> None:
-    home = tmp_path / "a\u00a0home"
-    settings.load_or_create(home)
-    assert f"PIPELINE_HOME={home}" in make(home, "env").stdout.splitlines()
+    stack = settings.load_or_create(tmp_path / "home")
+    settings.write_private(stack.source_url_file, "sqlite:////tmp/a\u00a0b.db")
+    assert "SOURCE_URL='sqlite:////tmp/a\u00a0b.db'" in make(stack.home, "env").stdout.splitlines()
 
 
 def test_a_secret_with_a_dollar_sign_reaches_the_command_whole() -> None:

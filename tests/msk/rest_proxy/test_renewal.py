@@ -133,7 +133,7 @@ async def test_idle_connections_are_left_to_the_client_to_close(monkeypatch: pyt
             pass
 
     monkeypatch.setattr(command.uvicorn, "Server", Server)
-    settings = config.Config(host="127.0.0.1", port=0, bootstrap_servers="127.0.0.1:9")
+    settings = config.Config(host="127.0.0.1", port=0, bootstrap_servers="127.0.0.1:9", topics=["pinterest."])
     with command.listen("127.0.0.1", 0) as listener:
         await command._serve(settings, listener)
     assert made["settings"].timeout_keep_alive == 75
