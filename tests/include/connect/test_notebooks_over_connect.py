@@ -87,7 +87,8 @@ def check(workspace: Workspace, table: str, lines: list[bytes]) -> list[dict[str
 
 def test_a_bucket_is_listed_whatever_the_session_tells_of_its_settings(workspace: Workspace) -> None:
     dbutils = FakeDbutils()
-    dbutils.fs.ls = lambda path: []  # as for Unity Catalog, which may list where the notebook itself has no credentials
+    # as with Unity Catalog, which may list where the notebook itself has no credentials
+    dbutils.fs.ls = lambda path: []
     lister = lister_for(workspace.spark, dbutils, "s3://no-such-bucket-of-this-test")
     assert type(lister).__name__ == "FolderLister", "without credentials for S3's own API"
 
