@@ -243,7 +243,6 @@ def test_what_is_no_storage_is_refused(workspace: Workspace, notebook: str, stor
     ("widget", "value"),
     [
         ("checkpoint_dir", "file:/tmp/checkpoints"),
-        ("checkpoint_dir", ""),
         ("checkpoint_dir", "s3a://KEY:secret@my-bucket"),
         ("stop_path", "/mnt/pinterest/../stop"),
         ("endpoint_url", "https://KEY:secret@kinesis.example"),
