@@ -123,6 +123,8 @@ class Stack:
             "sasl_mechanism": "PLAIN",
             "sasl_plain_username": kafka.ADMIN,
             "sasl_plain_password": self.credentials["kafka_password"],
+            # It is asked as it starts, and the client's own pauses grow to half a minute.
+            "reconnect_backoff_max_ms": 500,
         }
 
     def public(self) -> dict[str, str]:
