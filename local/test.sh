@@ -5,37 +5,53 @@ cd "$(dirname "$0")/.."
 local/install.sh test || exit 1
 LOGS=build/test-logs
 mkdir -p "$LOGS"
-failed=()
 began=$SECONDS
 export PYTHONDONTWRITEBYTECODE=1
 unset PIPELINE_HOME PORT_OFFSET
+airflow=(.venv/airflow/bin/python -m pytest -q --durations=8)
+databricks=(.venv/databricks/bin/python -m pytest -q --durations=8)
 
+# run NAME COMMAND...: runs one group of tests of a lane.
 run() {
   local name=$1; shift
   echo; echo "== $name: $*"
-  "$@" || failed+=("$name")
+  "$@" || { echo "== $name: FAILED"; lane_status=1; }
 }
 
-# The notebooks' tests need nothing of the others, and those wait a lot: they run beside them and are shown after them.
-notebooks_command=(.venv/databricks/bin/python -m pytest -q --durations=8 tests/include/notebooks)
-# A process has a driver of its own or is a client of Spark Connect, never both.
-connect_command=(.venv/databricks/bin/python -m pytest -q --durations=8 tests/include/connect)
-{ "${notebooks_command[@]}"; notebooks_status=$?; echo; echo "== Spark Connect: ${connect_command[*]}"
-  "${connect_command[@]}" && exit "$notebooks_status"; } > "$LOGS/notebooks.log" 2>&1 &
-notebooks_pid=$!
-trap 'pkill -P "$notebooks_pid"; kill "$notebooks_pid" 2> /dev/null' EXIT
+# Most tests wait more than they compute, so three lanes go side by side. The first is shown as it goes, the others
+# once it has ended. A process has a Spark driver of its own or is a client of Spark Connect, never both.
+stack_lane() {
+  run "S3 sink (Java)" mvn -B -ntp -q -f msk/s3_sink/pom.xml test
+  run "Airflow, emulators, Kafka" "${airflow[@]}" tests --ignore tests/local --ignore tests/mwaa \
+    --ignore tests/include/notebooks --ignore tests/include/connect --ignore tests/stack
+  run "whole stack" "${airflow[@]}" tests/stack
+}
+stand_ins_lane() {
+  run "laptop and deployment" "${airflow[@]}" tests/local tests/mwaa --ignore tests/local/databricks
+  run "Databricks stand-in" "${databricks[@]}" tests/local/databricks
+}
+notebooks_lane() {
+  run "notebooks" "${databricks[@]}" tests/include/notebooks
+  run "notebooks over Spark Connect" "${databricks[@]}" tests/include/connect
+}
 
-run "S3 sink (Java)" mvn -B -ntp -q -f msk/s3_sink/pom.xml test
-run "airflow environment" .venv/airflow/bin/python -m pytest -q --durations=8 tests \
-  --ignore tests/include/notebooks --ignore tests/include/connect --ignore tests/local/databricks --ignore tests/stack
-run "Databricks stand-in" .venv/databricks/bin/python -m pytest -q --durations=8 tests/local/databricks
+declare -A pids
+start() { # LANE: runs it in the background, into its log
+  (lane_status=0; "$1_lane"; exit "$lane_status") > "$LOGS/$1.log" 2>&1 &
+  pids[$1]=$!
+}
+trap 'for pid in "${pids[@]}"; do pkill -P "$pid"; kill "$pid"; done 2> /dev/null' EXIT
+start stand_ins
+start notebooks
 
-run "whole stack" .venv/airflow/bin/python -m pytest -q --durations=8 tests/stack
-
-echo; echo "== notebooks: ${notebooks_command[*]}"
-wait "$notebooks_pid" || failed+=("notebooks")
-cat "$LOGS/notebooks.log"
+lane_status=0
+stack_lane
+status=$lane_status
+for lane in stand_ins notebooks; do
+  wait "${pids[$lane]}" || status=1
+  cat "$LOGS/$lane.log"
+done
 
 echo
-if [ ${#failed[@]} -gt 0 ]; then echo "make test: FAILED in: ${failed[*]}"; exit 1; fi
+if [ "$status" != 0 ]; then echo "make test: FAILED. The names of what has failed stand behind FAILED above."; exit 1; fi
 echo "make test: all passed in $(((SECONDS - began) / 60)) min"
