@@ -269,12 +269,17 @@ def test_a_setting_that_differs_from_an_existing_topic_is_reported(
     pipeline.create_topics()
     log = mock.Mock()
     monkeypatch.setattr(KafkaCreateTopicsOperator, "log", log)
+
+    def said() -> list[str]:
+        """What was told of topics; Airflow itself may warn that no task runner calls the operator."""
+        lines = [call.args[0] % call.args[1:] for call in log.warning.call_args_list]
+        return [line for line in lines if line.startswith("Topic ")]
+
     for setting in (3, -1):
         assert pipeline.create_topics(partitions=setting) == []
-    log.warning.assert_not_called()
+    assert said() == []
     assert pipeline.create_topics(partitions=6) == []
-    said = [call.args[0] % call.args[1:] for call in log.warning.call_args_list]
-    assert said == [
+    assert said() == [
         f"Topic {pipeline.prefix}.{table} has 3 partition(s), and keeps them: 6 is what a new topic would get."
         for table in TABLES
     ]

@@ -86,6 +86,8 @@ def home(tmp_path, monkeypatch):
 def test_a_folder_that_is_meant_for_something_else_is_refused_by_name(monkeypatch, tmp_path, folder, what):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("HOME", str(tmp_path))
+    if "project" not in what:  # the checkout may lie in any of these, and then that is said
+        monkeypatch.setattr(home_of_a_stack, "ROOT", Path("/data/checkout"))
     assert f"is {what}, and a stack needs a folder of its own. Name one that" in refused(monkeypatch, folder)
 
 
