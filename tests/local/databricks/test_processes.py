@@ -283,6 +283,7 @@ def test_the_stream_jobs_operators_start_and_stop_it(
         done = False
         while not done:
             try:
+                dbutils.fs.put("s3://stop-bucket/lingers", "", True)
                 while not (done := exists("s3://stop-bucket/release")):
                     time.sleep(0.05)
             except BaseException:
