@@ -15,10 +15,10 @@ from pathlib import Path
 HOST = "127.0.0.1"
 LOG4J2 = Path(__file__).with_name("log4j2.xml")
 
-# The broker's own user; the one who may do everything, for tools and for whoever owns the stack; and one a client.
-BROKER, ADMIN = "broker", "pinterest"
+# The broker's own user; the one of tools and of whoever owns the stack, who may do everything; and one a part.
+BROKER, OWNER = "broker", "pinterest"
 AIRFLOW, CONNECT, REST_PROXY = "airflow", "connect", "rest_proxy"
-CLIENTS = (AIRFLOW, CONNECT, REST_PROXY)
+PARTS = (AIRFLOW, CONNECT, REST_PROXY)
 
 CONNECT_GROUP = "pinterest-connect"
 
@@ -51,14 +51,20 @@ class JavaCommands:
 
 
 def server_properties(
-    *, port: int, controller_port: int, broker: Login, admin: Login, clients: Sequence[Login], data_dir: Path
+    *,
+    port: int,
+    controller_port: int,
+    broker: Login,
+    client: Login,
+    parts: Sequence[Login] = (),
+    data_dir: Path,
 ) -> str:
     """Render server.properties of the one broker, which is its own controller.
 
-    broker and admin may do everything, each of clients what it has been granted. An acknowledged record is in the
+    broker and client may do everything, each of parts what it has been granted. An acknowledged record is in the
     log file before the answer leaves, so killing the process loses nothing.
     """
-    listener_jaas = plain_login_module(broker, accepts=(broker, admin, *clients))
+    listener_jaas = plain_login_module(broker, accepts=(broker, client, *parts))
     return _properties({
         "process.roles": "broker,controller",
         "node.id": 1,
@@ -74,7 +80,7 @@ def server_properties(
         "listener.name.client.plain.sasl.jaas.config": listener_jaas,
         "listener.name.controller.plain.sasl.jaas.config": plain_login_module(broker, accepts=(broker,)),
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "super.users": f"User:{broker.username};User:{admin.username}",
+        "super.users": f"User:{broker.username};User:{client.username}",
         "log.dirs": data_dir,
         # A mistyped topic must be an error, as it is on MSK.
         "auto.create.topics.enable": "false",

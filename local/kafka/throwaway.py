@@ -82,20 +82,20 @@ class Part:
 
 @dataclass
 class Broker(Part):
-    """A running broker, the login of the user who may do everything, and those of the clients by their names."""
+    """A running broker, the login of the user who may do everything, and those of the parts by their names."""
 
     port: int = 0
-    admin: Login = field(default_factory=lambda: Login(config.ADMIN, ""))
-    clients: Mapping[str, Login] = field(default_factory=dict)
+    client: Login = field(default_factory=lambda: Login(config.OWNER, ""))
+    parts: Mapping[str, Login] = field(default_factory=dict)
     folder: Path = Path()
 
     @property
     def bootstrap_servers(self) -> str:
         return f"{HOST}:{self.port}"
 
-    def client_settings(self, user: str = config.ADMIN) -> dict[str, str]:
+    def client_settings(self, user: str = config.OWNER) -> dict[str, str]:
         """Return the connection settings that aiokafka and kafka-python share."""
-        login = self.clients.get(user, self.admin)
+        login = self.parts.get(user, self.client)
         return {
             "bootstrap_servers": self.bootstrap_servers,
             "security_protocol": "SASL_PLAINTEXT",
@@ -122,8 +122,8 @@ def broker(folder: Path) -> Iterator[Broker]:
     """Run a broker whose data, property files and log lie in folder."""
     folder.mkdir(parents=True, exist_ok=True)
     port, controller_port = free_ports(2)
-    admin, broker, *clients = (
-        Login(user, secrets.token_urlsafe(18)) for user in (config.ADMIN, config.BROKER, *config.CLIENTS)
+    client, broker, *parts = (
+        Login(user, secrets.token_urlsafe(18)) for user in (config.OWNER, config.BROKER, *config.PARTS)
     )
     server_file = folder / "server.properties"
     write_private(
@@ -132,8 +132,8 @@ def broker(folder: Path) -> Iterator[Broker]:
             port=port,
             controller_port=controller_port,
             broker=broker,
-            admin=admin,
-            clients=clients,
+            client=client,
+            parts=parts,
             data_dir=folder / "data",
         ),
     )
@@ -147,8 +147,8 @@ def broker(folder: Path) -> Iterator[Broker]:
         log=folder / "broker.log",
         ready=lambda: _is_open(port),
         port=port,
-        admin=admin,
-        clients={each.username: each for each in clients},
+        client=client,
+        parts={each.username: each for each in parts},
         folder=folder,
     )
     try:
@@ -172,7 +172,7 @@ def connect(
     write_private(
         folder / "connect-distributed.properties",
         config.connect_properties(
-            port=port, broker_port=kafka.port, client=kafka.clients[config.CONNECT], plugin_dir=plugin_dir
+            port=port, broker_port=kafka.port, client=kafka.parts[config.CONNECT], plugin_dir=plugin_dir
         ),
     )
     write_private(folder / "connect-users.properties", config.connect_users(login))

@@ -68,8 +68,8 @@ def _write_kafka(stack: Stack) -> None:
         port=stack.ports["kafka"],
         controller_port=stack.ports["kafka_controller"],
         broker=_kafka_login(stack, kafka.BROKER),
-        admin=kafka.Login(kafka.ADMIN, stack.credentials["kafka_password"]),
-        clients=[_kafka_login(stack, user) for user in kafka.CLIENTS],
+        client=kafka.Login(kafka.OWNER, stack.credentials["kafka_password"]),
+        parts=[_kafka_login(stack, user) for user in kafka.PARTS],
         data_dir=stack.home / "kafka",
     )
     connect = kafka.connect_properties(

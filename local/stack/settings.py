@@ -121,7 +121,7 @@ class Stack:
             "bootstrap_servers": self.kafka_bootstrap,
             "security_protocol": "SASL_PLAINTEXT",
             "sasl_mechanism": "PLAIN",
-            "sasl_plain_username": kafka.ADMIN,
+            "sasl_plain_username": kafka.OWNER,
             "sasl_plain_password": self.credentials["kafka_password"],
             # It is asked as it starts, and the client's own pauses grow to half a minute.
             "reconnect_backoff_max_ms": 500,
@@ -153,7 +153,7 @@ class Stack:
             "DATABRICKS_TOKEN": secret["databricks_token"],
             "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
             "KAFKA_SASL_MECHANISM": "PLAIN",
-            "KAFKA_USERNAME": kafka.ADMIN,
+            "KAFKA_USERNAME": kafka.OWNER,
             "KAFKA_PASSWORD": secret["kafka_password"],
             "REST_PROXY_USERNAME": "pinterest",
             "REST_PROXY_PASSWORD": secret["rest_proxy_password"],
@@ -289,7 +289,7 @@ def _new_credentials() -> dict[str, str]:
         "airflow_jwt_secret": secrets.token_urlsafe(48),
         "databricks_token": "dapi" + secrets.token_hex(16),
         "kafka_password": secrets.token_urlsafe(24),
-        **{f"kafka_{user}_password": secrets.token_urlsafe(24) for user in (kafka.BROKER, *kafka.CLIENTS)},
+        **{f"kafka_{user}_password": secrets.token_urlsafe(24) for user in (kafka.BROKER, *kafka.PARTS)},
         "rest_proxy_password": secrets.token_urlsafe(24),
         "connect_password": secrets.token_urlsafe(24),
     }

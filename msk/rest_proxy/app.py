@@ -67,9 +67,9 @@ class RestProxy:
         self,
         topics: Topics,
         *,
-        served: Sequence[str],
         max_body_bytes: int,
         max_buffered_bytes: int,
+        served: Sequence[str] = ("*",),
         login: tuple[str, str] | None = None,
     ) -> None:
         self._topics = topics

@@ -31,7 +31,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     host: str
     port: Port
     bootstrap_servers: str
-    topics: list[str]
+    topics: tuple[str, ...] = ("*",)
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "AWS_MSK_IAM"] | None = None
     sasl_username: str | None = None

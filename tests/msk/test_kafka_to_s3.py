@@ -418,6 +418,6 @@ def test_doors_are_locked_and_logs_hold_no_secret(world: World) -> None:
         urllib.request.urlopen(f"http://127.0.0.1:{world.connect.port}/connectors")
     assert refused.value.code == 401
     logs = world.broker.log.read_text() + world.connect.log.read_text() + world.proxy.part.log.read_text()
-    users = (world.broker.admin, *world.broker.clients.values(), world.connect.login)
+    users = (world.broker.client, *world.broker.parts.values(), world.connect.login)
     for secret in (*(user.password for user in users), SECRET_KEY):
         assert secret not in logs

@@ -92,8 +92,8 @@ def refused(action: Callable[[dict[str, Any], str], None], settings: dict[str, A
         (config.AIRFLOW, write, f"{PREFIX}.pin", False),
         (config.AIRFLOW, read, f"{PREFIX}.pin", False),
         (config.AIRFLOW, delete, f"{PREFIX}.pin", False),
-        (config.ADMIN, write, f"{PREFIX}.dead-letter", True),
-        (config.ADMIN, read, OWN, True),
+        (config.OWNER, write, f"{PREFIX}.dead-letter", True),
+        (config.OWNER, read, OWN, True),
     ],
 )
 def test_each_user_may_do_its_work_and_nothing_else(
@@ -102,7 +102,7 @@ def test_each_user_may_do_its_work_and_nothing_else(
     assert refused(action, broker.client_settings(user), topic) is not allowed
 
 
-@pytest.mark.parametrize("user", [config.ADMIN, *config.CLIENTS])
+@pytest.mark.parametrize("user", [config.OWNER, *config.PARTS])
 async def test_no_client_is_the_broker(broker: Broker, user: str) -> None:
     own = broker.client_settings(user)
     (await log_in(own)).close()

@@ -335,7 +335,7 @@ def test_make_up_compares_too(
     stack = replace(
         made,
         ports=made.ports | {"kafka": kafka_broker.port, "aws": int(s3_url.rpartition(":")[2])},
-        credentials=made.credentials | {"kafka_password": kafka_broker.admin.password},
+        credentials=made.credentials | {"kafka_password": kafka_broker.client.password},
     )
     s3.create_bucket(Bucket=stack.bucket)
     for _ in range(2):

@@ -246,7 +246,7 @@ def test_the_proxy_s_configuration_is_one_that_the_proxy_takes(tmp_path):
         written = written.replace(f"${{{name}}}", value)
     path.write_text(written)
     settings = config.load(path)
-    assert settings.topics == ["posts.pin", "posts.geo", "posts.user"]
+    assert settings.topics == ("posts.pin", "posts.geo", "posts.user")
     assert (settings.sasl_mechanism, settings.security_protocol, settings.port) == (
         "AWS_MSK_IAM",
         "SASL_SSL",

@@ -10,8 +10,7 @@ from local.kafka.config import Login
 from local.kafka.throwaway import JARS
 
 BROKER = Login("broker", "broker-secret")
-ADMIN = Login("pinterest", "admin-secret")
-CLIENT = Login("connect", "client-secret")
+CLIENT = Login("pinterest", "client-secret")
 
 
 def parsed(text: str) -> dict[str, str]:
@@ -23,12 +22,7 @@ def parsed(text: str) -> dict[str, str]:
 def server() -> dict[str, str]:
     return parsed(
         config.server_properties(
-            port=9092,
-            controller_port=9093,
-            broker=BROKER,
-            admin=ADMIN,
-            clients=[CLIENT],
-            data_dir=Path("/state/kafka"),
+            port=9092, controller_port=9093, broker=BROKER, client=CLIENT, data_dir=Path("/state/kafka")
         )
     )
 
@@ -46,15 +40,23 @@ def test_broker_listens_on_this_machine_only_and_asks_for_a_login(server: dict[s
 
 
 def test_clients_may_log_in_to_the_broker_but_not_to_the_controller(server: dict[str, str]) -> None:
-    clients = server["listener.name.client.plain.sasl.jaas.config"]
-    assert 'user_connect="client-secret"' in clients
-    assert 'user_pinterest="admin-secret"' in clients
-    controller = server["listener.name.controller.plain.sasl.jaas.config"]
-    assert "client-secret" not in controller
-    assert "admin-secret" not in controller
+    assert 'user_pinterest="client-secret"' in server["listener.name.client.plain.sasl.jaas.config"]
+    assert "client-secret" not in server["listener.name.controller.plain.sasl.jaas.config"]
 
 
-def test_who_may_do_everything_is_named(server: dict[str, str]) -> None:
+def test_each_part_logs_in_as_itself_and_the_owner_may_do_everything() -> None:
+    server = parsed(
+        config.server_properties(
+            port=9092,
+            controller_port=9093,
+            broker=BROKER,
+            client=CLIENT,
+            parts=[Login("connect", "part-secret")],
+            data_dir=Path("/state/kafka"),
+        )
+    )
+    assert 'user_connect="part-secret"' in server["listener.name.client.plain.sasl.jaas.config"]
+    assert "part-secret" not in server["listener.name.controller.plain.sasl.jaas.config"]
     assert server["authorizer.class.name"] == "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
     assert server["super.users"] == "User:broker;User:pinterest"
 
@@ -111,12 +113,7 @@ def test_a_cluster_id_that_begins_with_a_dash_is_taken_for_an_id(tmp_path: Path)
     server_file = tmp_path / "server.properties"
     server_file.write_text(
         config.server_properties(
-            port=9092,
-            controller_port=9093,
-            broker=BROKER,
-            admin=ADMIN,
-            clients=[CLIENT],
-            data_dir=tmp_path / "data",
+            port=9092, controller_port=9093, broker=BROKER, client=CLIENT, data_dir=tmp_path / "data"
         )
     )
     commands = config.java_commands(

@@ -57,7 +57,7 @@ def topics() -> FakeTopics:
 
 @pytest.fixture
 async def http(topics: FakeTopics) -> AsyncIterator[httpx.AsyncClient]:
-    app = RestProxy(topics, served=["pin"], **LIMITS)
+    app = RestProxy(topics, **LIMITS)
     async with client_of(app) as client:
         yield client
 
@@ -195,7 +195,7 @@ async def in_pieces(body: bytes) -> AsyncIterator[bytes]:
 
 async def test_bodies_of_requests_under_way_share_one_bound(topics: FakeTopics) -> None:
     body = ONE + b" " * (900 - len(ONE))
-    app = RestProxy(topics, served=["pin"], **LIMITS)
+    app = RestProxy(topics, **LIMITS)
     async with client_of(app) as http, client_of(app) as other:
         answers: list[httpx.Response] = []
 
@@ -231,7 +231,7 @@ async def test_what_is_not_served(http: httpx.AsyncClient, method: str, path: st
 
 @pytest.mark.parametrize("password", ["open sesame", "", "wörong"])
 async def test_a_locked_proxy_wants_its_login_but_for_health(topics: FakeTopics, password: str) -> None:
-    app = RestProxy(topics, served=["pin"], **LIMITS, login=("gateway", "open sesame"))
+    app = RestProxy(topics, **LIMITS, login=("gateway", "open sesame"))
     expected = 200 if password == "open sesame" else 401
     async with client_of(app) as http:
         for path in ("/topics", "/topics/pin"):

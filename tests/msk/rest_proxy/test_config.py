@@ -13,7 +13,7 @@ from msk.rest_proxy import config
 from msk.rest_proxy.msk_iam import MskIamTokens
 from tests.msk.conftest import run_proxy
 
-OPEN = {"host": "127.0.0.1", "port": 0, "bootstrap_servers": "127.0.0.1:1", "topics": ["pin"]}
+OPEN = {"host": "127.0.0.1", "port": 0, "bootstrap_servers": "127.0.0.1:1"}
 PLAIN = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN"}
 IAM = {"security_protocol": "SASL_SSL", "sasl_mechanism": "AWS_MSK_IAM"}
 
@@ -35,10 +35,6 @@ def path(tmp_path: Path) -> Path:
         ({**OPEN, "security_protocol": "SASL_SSL"}, "disagree"),
         ({**OPEN, "sasl_mechanism": "PLAIN"}, "disagree"),
         ({**OPEN, **IAM}, "a region"),
-        (
-            {name: value for name, value in OPEN.items() if name != "topics"},
-            "missing required field `topics`",
-        ),
         ({**OPEN, "topics": []}, "topics is empty"),
         ({**OPEN, "topics": ["pin", "_connect-config"]}, "_connect-config is not served"),
         ({**OPEN, "basic_auth_username": "gateway"}, "go together"),

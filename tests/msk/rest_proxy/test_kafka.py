@@ -225,5 +225,5 @@ def assert_away(proxy: RunningProxy, method: str, path: str) -> None:
 def test_no_password_is_logged(rest_proxy: RunningProxy, kafka_broker: Broker) -> None:
     text = rest_proxy.part.log.read_text()
     assert "listening on http://127.0.0.1:" in text
-    assert kafka_broker.admin.password not in text
+    assert kafka_broker.client.password not in text
     assert "let me in" not in text
