@@ -11,8 +11,8 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 REQUIRED = "This field is required"
-MOST_MILLISECONDS = 60_000
-"""Airflow may take its time while runs go on."""
+MOST_MILLISECONDS = 300_000
+"""Airflow may take its time while runs go on: each of its actions waits for one database, up to a minute."""
 expect.set_options(timeout=MOST_MILLISECONDS)
 
 
