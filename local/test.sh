@@ -40,7 +40,11 @@ start() { # LANE: runs it in the background, into its log
   (lane_status=0; "$1_lane"; exit "$lane_status") > "$LOGS/$1.log" 2>&1 &
   pids[$1]=$!
 }
-trap 'for pid in "${pids[@]}"; do pkill -P "$pid"; kill "$pid"; done 2> /dev/null' EXIT
+# A lane is ended together with the tests it runs, before it can begin the next ones.
+trap 'for pid in "${pids[@]}"; do kill "$pid" $(pgrep -P "$pid"); done 2> /dev/null' EXIT
+# Else a Ctrl-C would end the tests of one group only, and the next group would begin.
+trap 'exit 130' INT
+trap 'exit 143' TERM
 start stand_ins
 start notebooks
 

@@ -90,7 +90,7 @@ def append_quarantine(lake: Lake, rows: DataFrame, table: str, writer: str, vers
     held = rows.sparkSession.table(name).where(F.col("table") == table).select(*_QUARANTINE_KEY)
     new = rows.join(held, on=_QUARANTINE_KEY, how="left_anti").select(*QUARANTINE.names)
     if writer:
-        _append_as(new, name, writer, version)
+        append_new(name, new, writer, version)
     else:
         append(name, new)
 
@@ -153,10 +153,6 @@ def append_new(name: str, rows: DataFrame, writer: str, version: int) -> None:
     To know that, Delta reads the whole state of the table: three times what the append itself takes. It refuses to
     say while the writer is at work elsewhere; then it is asked again.
     """
-    _append_as(rows, name, writer, version)
-
-
-def _append_as(rows: DataFrame, name: str, writer: str, version: int) -> None:
     write = rows.write.format("delta").mode("append").options(**_transaction(writer, version))
     for tries_left in (2, 1, 0):
         try:

@@ -8,7 +8,6 @@ import sys
 import psutil
 import pytest
 
-from local.stack import settings
 from local.stack.errors import StackError
 from local.stack.processes import MARKER, of_stack
 from local.stack.supervisor import Part, Supervisor, await_that
@@ -31,14 +30,6 @@ DEAF = (
     "import signal, time; [signal.signal(s, signal.SIG_IGN) for s in (signal.SIGTERM, signal.SIGINT)]; "
     "print('up', flush=True); time.sleep(600)"
 )
-
-
-@pytest.fixture
-def stack(tmp_path, monkeypatch):
-    monkeypatch.setenv("PORT_OFFSET", "auto")
-    made = settings.load_or_create(tmp_path / "h")
-    yield made
-    Supervisor(made).shut_down([], print)
 
 
 def part(stack, *command, name="kafka"):

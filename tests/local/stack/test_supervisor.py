@@ -19,14 +19,6 @@ LISTENS = (
 )
 
 
-@pytest.fixture
-def stack(tmp_path, monkeypatch):
-    monkeypatch.setenv("PORT_OFFSET", "auto")
-    made = settings.load_or_create(tmp_path / "h")
-    yield made
-    Supervisor(made).shut_down([], print)
-
-
 def accepts(port):
     def ready():
         with socket.socket() as probe:
