@@ -2,8 +2,8 @@
 Notes in the bucket on which topics its objects come from, and the check that it is still those.
 
 An object is named by offsets, and offsets name a record in one topic only: a topic that was deleted and made anew,
-or one of the same name in another cluster, begins at 0 again. Its objects would overwrite those of the earlier
-topic, and its records would pass for read. So the first run notes each topic's id beside the objects, under
+or one of the same name in another cluster, begins at 0 again. The sink would stop at the objects of the earlier
+topic, and the records would pass for read. So the first run notes each topic's id beside the objects, under
 ``kafka/``, where neither the sink writes nor the batch reads. Nothing here needs Airflow: ``make up`` uses it too.
 """
 
@@ -231,7 +231,7 @@ class TopicNotes:
     def _begin_anew(self, topics: Sequence[str]) -> str:
         folders = f"s3://{self._bucket}/{self._topics_dir}/"
         return (
-            "A new topic begins at offset 0 again: its objects would overwrite those of the earlier one, and its "
+            "A new topic begins at offset 0 again: the sink would stop at the objects of the earlier one, and its "
             "records would pass for read. Nothing was changed. To keep the records of both, set [pinterest] prefix "
             "and schema to names that were not used here before. To begin anew under this name: for each topic named "
             f"above, move the earlier topic's objects (below {folders}TOPIC/ and {folders}TOPIC{DEAD_LETTERS}/) and "

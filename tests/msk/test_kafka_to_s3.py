@@ -367,6 +367,29 @@ def an_object_holds(world: World, text: bytes) -> bool:
     return any(text in line for line in world.landed("worldwide.pin").values())
 
 
+def test_an_object_with_other_records_stops_the_task_and_is_left_as_it_is(world: World) -> None:
+    topic = "worldwide.geo"
+    world.await_landed()
+    consumer = KafkaConsumer(**world.broker.client_settings())
+    partition = TopicPartition(topic, 0)
+    first = consumer.end_offsets([partition])[partition]
+    consumer.close()
+    key = f"topics/{topic}/partition=0/{topic}+0+{first:010d}.json"
+    world.s3.put_object(Bucket=BUCKET, Key=key, Body=b'{"ind": -1}\n')
+    (sent,) = world.proxy.produce(topic, '{"records":[{"partition":0,"value":1}]}').json()["offsets"]
+    assert sent["offset"] == first
+    await_that(lambda: world.task_states() == ["RUNNING", "FAILED"], "the task has stopped")
+    (task,) = world.connect.call("GET", f"/connectors/{world.connector}/status")["tasks"]
+    assert f"s3://{BUCKET}/{key} holds other records than those read for it" in task["trace"]
+    assert world.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == b'{"ind": -1}\n'
+
+    world.s3.delete_object(Bucket=BUCKET, Key=key)
+    world.connect.call("POST", f"/connectors/{world.connector}/tasks/0/restart")
+    world.acknowledged[topic][0, first] = b"1"
+    await_that(lambda: world.task_states() == ["RUNNING", "RUNNING"], "the task runs again")
+    world.await_landed()
+
+
 def test_what_is_stored_is_committed(world: World) -> None:
     world.await_landed()
     admin = KafkaAdminClient(**world.broker.client_settings())

@@ -72,6 +72,18 @@ def test_objects_under_hostile_keys(object_key: str, aws: Any, key: Credentials,
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
 
 
+def test_conditions_of_a_write_are_evaluated(aws: Any, key: Credentials, bucket: str) -> None:
+    s3 = client(aws.url, key, "s3")
+    tag = s3.put_object(Bucket=bucket, Key="k", Body=b"a", IfNoneMatch="*", Metadata={"m": "1"})["ETag"]
+    denied = (412, "PreconditionFailed")
+    assert refusal(lambda: s3.put_object(Bucket=bucket, Key="k", Body=b"b", IfNoneMatch="*"))[:2] == denied
+    assert refusal(lambda: s3.put_object(Bucket=bucket, Key="k", Body=b"b", IfMatch='"0"'))[:2] == denied
+    found = s3.get_object(Bucket=bucket, Key="k")
+    assert (found["Body"].read(), found["Metadata"]) == (b"a", {"m": "1"})
+    s3.put_object(Bucket=bucket, Key="k", Body=b"ab", IfMatch=tag)
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"ab"
+
+
 def test_listing_starts_after_a_key_and_goes_on_by_pages(aws: Any, key: Credentials, bucket: str) -> None:
     s3 = client(aws.url, key, "s3")
     keys = [f"topics/p+{number:03d}" for number in range(7)]

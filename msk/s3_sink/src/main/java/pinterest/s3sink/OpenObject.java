@@ -35,6 +35,11 @@ final class OpenObject {
     return firstOffset;
   }
 
+  /** The Kafka timestamp of the first record, or null. */
+  Long firstTimestamp() {
+    return firstTimestamp;
+  }
+
   /** Whether the record belongs in this folder, right behind the last one. */
   boolean takes(String folder, long offset) {
     return this.folder.equals(folder) && offset == firstOffset + records;

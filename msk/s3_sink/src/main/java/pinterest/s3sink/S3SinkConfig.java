@@ -29,10 +29,7 @@ final class S3SinkConfig extends AbstractConfig {
   static final String BUFFER_MAX_BYTES = "buffer.max.bytes";
   static final String VALUE_CONVERTER = "value.converter";
 
-  private static final Set<String> BYTE_CONVERTERS =
-      Set.of(
-          "org.apache.kafka.connect.converters.ByteArrayConverter",
-          "org.apache.kafka.connect.storage.StringConverter");
+  private static final String BYTE_ARRAY_CONVERTER = "org.apache.kafka.connect.converters.ByteArrayConverter";
   private static final int MIB = 1024 * 1024;
 
   static final ConfigDef DEFINITION =
@@ -54,8 +51,8 @@ final class S3SinkConfig extends AbstractConfig {
               "An object is closed before a record whose timestamp is this much later than its first record's;"
                   + " -1: never. Without new records nothing is closed: see " + ROTATE_SCHEDULE_INTERVAL_MS + ".")
           .define(
-              ZERO_PAD_WIDTH, Type.INT, 10, ConfigDef.Range.between(0, 19), LOW,
-              "The first offset's digits in an object's name.")
+              ZERO_PAD_WIDTH, Type.INT, 10, ConfigDef.Range.between(10, 10), LOW,
+              "The first offset's digits in an object's name: 10, by which readers find and sort the objects.")
           .define(
               OBJECT_MAX_BYTES, Type.INT, 8 * MIB, ConfigDef.Range.atLeast(1), MEDIUM,
               "An object is closed when it holds this many bytes. It may be larger by its last record.")
@@ -100,10 +97,6 @@ final class S3SinkConfig extends AbstractConfig {
     return getLong(ROTATE_INTERVAL_MS);
   }
 
-  int zeroPadWidth() {
-    return getInt(ZERO_PAD_WIDTH);
-  }
-
   int objectMaxBytes() {
     return getInt(OBJECT_MAX_BYTES);
   }
@@ -146,10 +139,9 @@ final class S3SinkConfig extends AbstractConfig {
   }
 
   private static ConfigDef.Validator bytesConverter() {
-    return validator("one of " + BYTE_CONVERTERS, (name, value) -> {
-      if (value != null && !BYTE_CONVERTERS.contains(value)) {
-        throw new ConfigException(
-            name, value, "would change the bytes; use org.apache.kafka.connect.converters.ByteArrayConverter");
+    return validator(BYTE_ARRAY_CONVERTER, (name, value) -> {
+      if (value != null && !value.equals(BYTE_ARRAY_CONVERTER)) {
+        throw new ConfigException(name, value, "would change the bytes; use " + BYTE_ARRAY_CONVERTER);
       }
     });
   }

@@ -1,9 +1,9 @@
 package pinterest.s3sink;
 
-import java.nio.charset.StandardCharsets;
 import java.util.Collection;
 import java.util.Comparator;
 import java.util.HashMap;
+import java.util.Locale;
 import java.util.Map;
 import java.util.function.Function;
 import java.util.function.LongSupplier;
@@ -17,6 +17,7 @@ import org.apache.kafka.connect.sink.SinkRecord;
 import org.apache.kafka.connect.sink.SinkTask;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
+import pinterest.s3sink.ObjectStore.OtherRecordsException;
 import pinterest.s3sink.ObjectStore.StoreException;
 
 /**
@@ -37,6 +38,9 @@ public final class S3SinkTask extends SinkTask {
   private static final Logger LOG = LoggerFactory.getLogger(S3SinkTask.class);
   private static final long FIRST_RETRY_MS = 500;
   private static final long LAST_RETRY_MS = 5_000;
+  private static final long LAST_OFFSET = 9_999_999_999L;
+  // The last step may take 90 s more (three calls of the store), and Kafka gives the task 5 minutes between two polls.
+  private static final long LONGEST_PUT_MS = 60_000;
 
   private final Function<S3SinkConfig, ObjectStore> makeStore;
   private final LongSupplier clock;
@@ -45,9 +49,10 @@ public final class S3SinkTask extends SinkTask {
   private ObjectStore store;
   private long retryMs = FIRST_RETRY_MS;
   private boolean interrupted;
+  private long putSinceMs;
 
   public S3SinkTask() {
-    this(S3ObjectStore::new, System::currentTimeMillis);
+    this(S3ObjectStore::new, () -> System.nanoTime() / 1_000_000);
   }
 
   S3SinkTask(Function<S3SinkConfig, ObjectStore> makeStore, LongSupplier clock) {
@@ -77,9 +82,11 @@ public final class S3SinkTask extends SinkTask {
     // After a RetriableException Connect delivers the same batch again; what was taken of it is skipped.
     boolean again = interrupted;
     interrupted = true;
+    putSinceMs = clock.getAsLong();
     partitions.values().forEach(PartitionState::checkDeadLetters);
     partitions.values().forEach(this::store);
     for (SinkRecord record : records) {
+      checkTime();
       PartitionState state = stateOf(record);
       if (!state.hasTaken(record.kafkaOffset())) {
         take(state, record);
@@ -160,9 +167,6 @@ public final class S3SinkTask extends SinkTask {
     if (value == null || value instanceof byte[]) {
       return (byte[]) value;
     }
-    if (value instanceof String) {
-      return ((String) value).getBytes(StandardCharsets.UTF_8);
-    }
     throw new ConnectException(
         "the value of " + position(record) + " is a " + value.getClass().getName() + ", not bytes: set "
             + S3SinkConfig.VALUE_CONVERTER + " to org.apache.kafka.connect.converters.ByteArrayConverter");
@@ -227,6 +231,19 @@ public final class S3SinkTask extends SinkTask {
     }
   }
 
+  /**
+   * Ends a put() that has taken long, so that the consumer is polled before its group takes the task for dead.
+   *
+   * @throws RetriableException when it is time: Connect delivers the same records again, and put() goes on
+   */
+  private void checkTime() {
+    long tookMs = clock.getAsLong() - putSinceMs;
+    if (tookMs >= LONGEST_PUT_MS) {
+      context.timeout(1);
+      throw new RetriableException("storing these records has taken " + tookMs + " ms so far; going on after a poll");
+    }
+  }
+
   private void closeAndStore(PartitionState state) {
     state.close();
     store(state);
@@ -236,15 +253,19 @@ public final class S3SinkTask extends SinkTask {
    * Puts the closed object of a partition, if it has one.
    *
    * @throws RetriableException when the store does not take it: Connect then pauses and comes back, for ever
+   * @throws ConnectException when its key holds other records
    */
   private void store(PartitionState state) {
     OpenObject object = state.closed();
     if (object == null) {
       return;
     }
+    checkTime();
     String key = key(object.folder(), state.partition().partition(), object.firstOffset());
     try {
-      store.put(key, object.content());
+      store.put(key, object.content(), object.firstTimestamp());
+    } catch (OtherRecordsException e) {
+      throw new ConnectException(e.getMessage(), e);
     } catch (StoreException e) {
       context.timeout(retryMs);
       String message = e.getMessage() + "; trying again in " + retryMs + " ms";
@@ -257,9 +278,12 @@ public final class S3SinkTask extends SinkTask {
   }
 
   private String key(String folder, int partition, long firstOffset) {
-    String digits = Long.toString(firstOffset);
-    String zeros = "0".repeat(Math.max(0, config.zeroPadWidth() - digits.length()));
-    return config.topicsDir() + "/" + folder + "/partition=" + partition + "/" + folder + "+" + partition + "+" + zeros
-        + digits + ".json";
+    if (firstOffset > LAST_OFFSET) {
+      throw new ConnectException(
+          folder + "-" + partition + "@" + firstOffset + ": names of objects hold offsets up to " + LAST_OFFSET
+              + ", and sort by them. Use topics of another name from here on");
+    }
+    return String.format(
+        Locale.ROOT, "%s/%2$s/partition=%3$d/%2$s+%3$d+%4$010d.json", config.topicsDir(), folder, partition, firstOffset);
   }
 }

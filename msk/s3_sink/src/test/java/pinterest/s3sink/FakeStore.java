@@ -11,11 +11,16 @@ final class FakeStore implements ObjectStore {
 
   private final Map<String, String> objects = new TreeMap<>();
   private final List<String> puts = new ArrayList<>();
+  private Runnable beforePut = () -> {};
   private boolean away;
   private boolean closed;
 
   void away(boolean away) {
     this.away = away;
+  }
+
+  void beforePut(Runnable action) {
+    beforePut = action;
   }
 
   /** Key to content, sorted by key. */
@@ -33,12 +38,18 @@ final class FakeStore implements ObjectStore {
   }
 
   @Override
-  public void put(String key, byte[] content) throws StoreException {
+  public void put(String key, byte[] content, Long firstTimestamp) throws StoreException, OtherRecordsException {
+    beforePut.run();
     puts.add(key);
     if (away) {
       throw new StoreException("cannot put " + key + ": the store is away", null);
     }
-    objects.put(key, new String(content, StandardCharsets.UTF_8));
+    String lines = new String(content, StandardCharsets.UTF_8);
+    String found = objects.getOrDefault(key, "");
+    if (!lines.startsWith(found) && !found.startsWith(lines)) {
+      throw new OtherRecordsException(key);
+    }
+    objects.put(key, found.length() > lines.length() ? found : lines);
   }
 
   @Override

@@ -15,6 +15,7 @@ import java.util.Map;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import pinterest.s3sink.ObjectStore.OtherRecordsException;
 import pinterest.s3sink.ObjectStore.StoreException;
 
 /** The real S3 client against a server on this machine. */
@@ -63,9 +64,9 @@ class S3ObjectStoreTest {
   }
 
   @Test
-  void anObjectIsPutSignedWithItsChecksumUnderThePathOfItsKey() throws StoreException {
+  void anObjectIsPutSignedWithItsChecksumUnderThePathOfItsKey() throws StoreException, OtherRecordsException {
     try (ObjectStore store = store()) {
-      store.put(KEY, CONTENT);
+      store.put(KEY, CONTENT, 1_600_000_000_000L);
     }
     assertEquals("PUT", last.getRequestMethod());
     assertEquals(
@@ -74,6 +75,8 @@ class S3ObjectStoreTest {
     String authorization = last.getRequestHeaders().getFirst("Authorization");
     assertTrue(authorization.startsWith("AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE/"), authorization);
     assertTrue(authorization.contains("/eu-west-1/s3/aws4_request"), authorization);
+    assertEquals("*", last.getRequestHeaders().getFirst("If-None-Match"));
+    assertEquals("1600000000000", last.getRequestHeaders().getFirst("x-amz-meta-first-timestamp"));
     assertEquals("LFB6Uw==", last.getRequestHeaders().getFirst("x-amz-checksum-crc32"));
   }
 
@@ -81,7 +84,7 @@ class S3ObjectStoreTest {
   void aStoreThatSaysNoIsAStoreException() {
     status = 403;
     try (ObjectStore store = store()) {
-      StoreException error = assertThrows(StoreException.class, () -> store.put(KEY, CONTENT));
+      StoreException error = assertThrows(StoreException.class, () -> store.put(KEY, CONTENT, 1_600_000_000_000L));
       assertTrue(error.getMessage().startsWith("cannot put s3://bucket/" + KEY), error.getMessage());
     }
   }
@@ -90,7 +93,7 @@ class S3ObjectStoreTest {
   void aStoreThatHangsUpIsAStoreException() {
     status = HANG_UP;
     try (ObjectStore store = store()) {
-      assertThrows(StoreException.class, () -> store.put(KEY, CONTENT));
+      assertThrows(StoreException.class, () -> store.put(KEY, CONTENT, 1_600_000_000_000L));
     }
   }
 
@@ -98,7 +101,7 @@ class S3ObjectStoreTest {
   void aStoreThatIsAwayIsAStoreException() {
     try (ObjectStore store = store()) {
       server.stop(0);
-      assertThrows(StoreException.class, () -> store.put(KEY, CONTENT));
+      assertThrows(StoreException.class, () -> store.put(KEY, CONTENT, 1_600_000_000_000L));
     }
   }
 }

@@ -52,10 +52,12 @@ class S3SinkConnectorTest {
         "flush.size | many | Not a number",
         "rotate.schedule.interval.ms | 0 | or -1 for never",
         "rotate.interval.ms | -2 | or -1 for never",
-        "filename.offset.zero.pad.width | 20 | no more than 19",
+        "filename.offset.zero.pad.width | 9 | at least 10",
+        "filename.offset.zero.pad.width | 11 | no more than 10",
         "object.max.bytes | 0 | at least 1",
         "buffer.max.bytes | 0 | at least 1",
         "value.converter | org.apache.kafka.connect.json.JsonConverter | ByteArrayConverter",
+        "value.converter | org.apache.kafka.connect.storage.StringConverter | ByteArrayConverter",
       })
   void aBadPropertyIsNamed(String name, String value, String message) {
     Map<String, String> properties = new HashMap<>(GOOD);

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -54,23 +55,27 @@ class S3SinkTaskTest {
   }
 
   @Test
-  void folderAndPaddingAreSettings() {
+  void theFolderIsASetting() {
     properties.put("topics.dir", "raw/kafka");
-    properties.put("filename.offset.zero.pad.width", "3");
     properties.put("flush.size", "1");
     start(PIN);
-    put(value(PIN, 7, "a"), value(PIN, 1234, "b"));
-    assertEquals(
-        List.of("raw/kafka/pin/partition=0/pin+0+007.json", "raw/kafka/pin/partition=0/pin+0+1234.json"),
-        store.puts());
+    put(value(PIN, 7, "a"));
+    assertEquals(List.of("raw/kafka/pin/partition=0/pin+0+0000000007.json"), store.puts());
   }
 
   @Test
-  void textIsWrittenAsUtf8() {
+  void anOffsetThatWouldNotSortStopsTheTask() {
     properties.put("flush.size", "1");
     start(PIN);
-    put(record(PIN, 0, "é😀", null));
-    assertEquals("é😀\n", object(PIN, 0));
+    put(value(PIN, 9_999_999_999L, "a"));
+    assertEquals(List.of("topics/pin/partition=0/pin+0+9999999999.json"), store.puts());
+    ConnectException stopped =
+        assertThrows(ConnectException.class, () -> put(value(PIN, 10_000_000_000L, "b")));
+    assertEquals(
+        "pin-0@10000000000: names of objects hold offsets up to 9999999999, and sort by them. Use topics of another"
+            + " name from here on",
+        stopped.getMessage());
+    assertEquals(10_000_000_000L, committable(PIN));
   }
 
   // --- when an object is closed
@@ -244,6 +249,16 @@ class S3SinkTaskTest {
     assertEquals(List.of(), context.deadLetters());
   }
 
+  /** StringConverter would have made U+FFFD of what is no UTF-8. */
+  @Test
+  void aTextStopsTheTaskAndNamesTheConverter() {
+    start(PIN);
+    ConnectException stopped =
+        assertThrows(ConnectException.class, () -> put(bytesRecord(PIN, 0, "text", null)));
+    assertTrue(stopped.getMessage().startsWith("the value of pin-0@0 is a java.lang.String"), stopped.getMessage());
+    assertEquals(List.of(), store.puts());
+  }
+
   @Test
   void aRenamedTopicStopsTheTask() {
     start(PIN);
@@ -305,6 +320,69 @@ class S3SinkTaskTest {
     put();
     assertEquals("a\n", object(PIN, 0));
     assertEquals(1, committable(PIN));
+  }
+
+  @Test
+  void oneTopicsObjectThatIsNotTakenHoldsUpAllOfTheTaskAndLosesNothing() {
+    start(PIN, GEO);
+    store.beforePut(() -> store.away(store.objects().isEmpty()));
+    List<SinkRecord> batch =
+        List.of(value(GEO, 0, "x"), value(PIN, 0, "a"), value(PIN, 1, "b"), value(PIN, 2, "c"), value(GEO, 1, "y"));
+    assertThrows(RetriableException.class, () -> task.put(batch));
+    assertEquals(List.of(0L, 0L), List.of(committable(PIN), committable(GEO)));
+    store.beforePut(() -> {});
+    store.away(false);
+    task.put(batch);
+    put(value(GEO, 2, "z"));
+    assertEquals(List.of("a\nb\nc\n", "x\ny\nz\n"), List.of(object(PIN, 0), object(GEO, 0)));
+    assertEquals(List.of(3L, 3L), List.of(committable(PIN), committable(GEO)));
+  }
+
+  // --- no put() takes longer than the consumer's group allows
+
+  @Test
+  void aPutOfManyUploadsIsCutShortAndGoesOnWhereItWas() {
+    start(PIN);
+    List<SinkRecord> batch = new ArrayList<>();
+    for (long offset = 0; offset < 100; offset++) {
+      batch.add(offset % 2 == 0 ? value(PIN, offset, "v" + offset) : record(PIN, offset, null, null));
+    }
+    store.beforePut(() -> nowMs += 7_000);
+    List<Long> tookMs = new ArrayList<>();
+    boolean done = false;
+    while (!done) {
+      long since = nowMs;
+      try {
+        task.put(batch);
+        done = true;
+      } catch (RetriableException e) {
+        assertEquals("storing these records has taken 63000 ms so far; going on after a poll", e.getMessage());
+        assertEquals(1, context.timeoutMs());
+      }
+      tookMs.add(nowMs - since);
+    }
+    assertEquals(Collections.nCopies(11, 63_000L), tookMs);
+    assertEquals(99, store.puts().size());
+    assertEquals(100, linesByOffset(store).size() + 1);
+    assertEquals(50, context.deadLetters().size());
+    assertEquals(99, committable(PIN));
+  }
+
+  @Test
+  void aDeadLetterTopicThatIsSlowToTakeRecordsCutsThePutShortToo() {
+    start(PIN);
+    List<Long> reported = new ArrayList<>();
+    context.reporter(
+        (record, error) -> {
+          reported.add(record.kafkaOffset());
+          nowMs += 60_000;
+          return CompletableFuture.completedFuture(null);
+        });
+    List<SinkRecord> batch = List.of(record(PIN, 0, null, null), record(PIN, 1, null, null));
+    assertThrows(RetriableException.class, () -> task.put(batch));
+    assertEquals(List.of(0L), reported);
+    task.put(batch);
+    assertEquals(List.of(0L, 1L), reported);
   }
 
   /** Random batches, gaps, faults, clocks and outages, against the one sentence that matters. */
@@ -389,13 +467,24 @@ class S3SinkTaskTest {
   }
 
   @Test
-  void aReplayAfterAKillOverwritesOrOverlapsWithTheSameLines() {
+  void aRebalanceThatMovesOnePartitionLeavesTheOthersAlone() {
+    start(PIN, GEO);
+    put(value(PIN, 0, "a"), value(GEO, 0, "x"));
+    task.close(List.of(GEO));
+    task.open(List.of());
+    put(value(PIN, 1, "b"), value(PIN, 2, "c"));
+    assertEquals(Map.of("topics/pin/partition=0/pin+0+0000000000.json", "a\nb\nc\n"), store.objects());
+    assertEquals(Map.of(PIN, new OffsetAndMetadata(3)), task.preCommit(Map.of()));
+  }
+
+  @Test
+  void aReplayAfterAKillOverlapsWithTheSameLinesAndShortensNothing() {
     start(PIN);
     put(value(PIN, 0, "a"), value(PIN, 1, "b"), value(PIN, 2, "c"));
     properties.put("flush.size", "2");
     start(PIN);
     put(value(PIN, 0, "a"), value(PIN, 1, "b"), value(PIN, 2, "c"), value(PIN, 3, "d"));
-    assertEquals("a\nb\n", object(PIN, 0));
+    assertEquals("a\nb\nc\n", object(PIN, 0));
     assertEquals("c\nd\n", object(PIN, 2));
   }
 
@@ -439,7 +528,8 @@ class S3SinkTaskTest {
   }
 
   private static SinkRecord record(TopicPartition partition, long offset, String value, Long timestamp) {
-    return bytesRecord(partition, offset, value, timestamp);
+    return bytesRecord(
+        partition, offset, value == null ? null : value.getBytes(StandardCharsets.UTF_8), timestamp);
   }
 
   private static SinkRecord bytesRecord(TopicPartition partition, long offset, Object value, Long timestamp) {
