@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import logging
 import random
+import socket
+import struct
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -35,6 +37,7 @@ _RENEW_SECONDS = 600
 _RENEW_AGAIN_SECONDS = 60
 # The broker refused these because of the batch before: the record itself is fine.
 _SEQUENCE_ERRORS = (OutOfOrderSequenceNumber, InvalidProducerEpoch, UnknownProducerId)
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,9 @@ class KafkaTopics:
     An idempotent producer numbers its batches. A batch that the broker refuses, or that is given up, leaves a
     hole in that numbering and every later batch of its partition would be refused: such a producer is retired. One
     that has been connected for ten minutes is replaced too, before its broker ends the connection under a request.
+
+    A record whose fate is unknown may be sent again by its caller, and a newer version after it. So before anybody
+    is told of the doubt, the producer is cut off: nothing that it still holds is written behind the newer version.
     """
 
     def __init__(
@@ -125,7 +131,7 @@ class KafkaTopics:
             # The broker refuses a whole batch for one record that is too large: find out which it was.
             for i, outcome in enumerate(outcomes):
                 if isinstance(outcome, _BatchTooLarge):
-                    outcomes[i] = (await self._write(topic, [records[i]], deadline))[0]
+                    outcomes[i] = await self._write_alone(topic, records[i], deadline)
         return outcomes
 
     async def names(self) -> list[str]:
@@ -155,6 +161,15 @@ class KafkaTopics:
             ],
         }
 
+    async def _write_alone(self, topic: str, record: Record, deadline: float) -> Outcome:
+        """Write one record of several; what cannot be written is this record's own outcome."""
+        try:
+            return (await self._write(topic, [record], deadline))[0]
+        except KafkaAwayError as error:
+            return Refusal(str(error), retriable=True)
+        except UnknownTopicError:
+            return Refusal(f"topic {topic} is gone", retriable=False)
+
     async def _write(self, topic: str, records: Sequence[Record], deadline: float) -> list[Outcome]:
         async with contextlib.AsyncExitStack() as stack:
             async with self._bounded("write", deadline):
@@ -179,10 +194,12 @@ class KafkaTopics:
         futures = [each for each in queued if isinstance(each, asyncio.Future)]
         if futures:
             await asyncio.wait(futures, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
-        if not all(map(_is_acknowledged, futures)) or len(queued) < len(records):
-            self._retire(producer)
         late = Refusal(f"Kafka did not acknowledge within {self._timeout:g} s", retriable=True)
         outcomes = [_outcome(each, late) for each in queued] + [late] * (len(records) - len(queued))
+        if any(map(_is_in_doubt, futures)) or len(queued) < len(records):
+            await self._give_up(producer)
+        elif not all(map(_is_acknowledged, futures)):
+            self._retire(producer)
         if all(each is late for each in outcomes):
             raise KafkaAwayError(late.reason)
         return outcomes
@@ -289,6 +306,14 @@ class KafkaTopics:
             self._leases.pop(producer, None)
             self._close_soon(_close(producer))
 
+    async def _give_up(self, producer: AIOKafkaProducer) -> None:
+        """Let nothing more of the producer reach Kafka; return once that is so, and tidy up in the background."""
+        if self._producer is producer:
+            self._producer = None
+            self._leases.pop(producer, None)
+        await _cut_off(producer)
+        self._close_soon(_end(producer))
+
     def _close_soon(self, closing: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(closing)
         self._retiring.add(task)
@@ -317,30 +342,80 @@ def _outcome(queued: Outcome | asyncio.Future[Any], late: Refusal) -> Outcome:
         return Ack(position.partition, position.offset)
     if isinstance(error, MessageSizeTooLargeError):
         return _BatchTooLarge("the record is larger than the topic allows", retriable=False)
-    final = isinstance(error, BrokerResponseError) and not error.retriable
-    return Refusal(str(error), retriable=not final or isinstance(error, _SEQUENCE_ERRORS))
+    return Refusal(str(error), retriable=isinstance(error, _SEQUENCE_ERRORS) or not _is_refused(error))
 
 
 def _is_acknowledged(queued: asyncio.Future[Any]) -> bool:
     return queued.done() and queued.exception() is None
 
 
+def _is_in_doubt(queued: asyncio.Future[Any]) -> bool:
+    """Return whether the record may be in Kafka, or get there yet, although nobody has said so."""
+    if not queued.done():
+        return True
+    error = queued.exception()
+    return error is not None and not _is_refused(error)
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Return whether the broker has answered that it does not have the record."""
+    return isinstance(error, _SEQUENCE_ERRORS) or (
+        isinstance(error, BrokerResponseError) and not error.retriable
+    )
+
+
 async def _close(producer: AIOKafkaProducer) -> None:
     """Close a producer: politely for a moment, then with whatever it still holds.
 
-    aiokafka's own stop() waits for every record, which is for ever when Kafka is away; what must then be
-    ended it only keeps in private attributes.
+    aiokafka's own stop() waits for every record, which is for ever when Kafka is away.
     """
     with contextlib.suppress(TimeoutError, KafkaError):
         async with asyncio.timeout(_CLOSE_SECONDS):
             await producer.stop()
             return
+    await _cut_off(producer)
+    await _end(producer)
+
+
+class _NoConnections(dict[Any, Any]):
+    """Stands in for an aiokafka client's connections: one that was being made is reset, as if it had failed."""
+
+    def __setitem__(self, key: Any, connection: Any) -> None:
+        _reset(connection)
+
+    def __getitem__(self, key: Any) -> None:
+        return None
+
+
+async def _cut_off(producer: AIOKafkaProducer) -> None:
+    """Cut a producer off from Kafka: what has not left this machine never will.
+
+    aiokafka has no such call; what must be ended it only keeps in private attributes.
+    """
+    connections, producer.client._conns = producer.client._conns, _NoConnections()
+    producer._sender.sender_task.cancel()
+    if closed := [_reset(each) for each in list(connections.values())]:
+        await asyncio.wait(closed, timeout=_CLOSE_SECONDS)
+
+
+def _reset(connection: Any) -> asyncio.Future[Any]:
+    """Close a connection without sending what is buffered, by this process or by the kernel."""
+    if (writer := connection._writer) is not None:
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        writer.transport.abort()
+    closed: asyncio.Future[Any] = connection.close()
+    return closed
+
+
+async def _end(producer: AIOKafkaProducer) -> None:
+    """End the tasks of a producer that is cut off, and tell whoever still waits for a record."""
     sender = producer._sender.sender_task
-    sender.cancel()
     await producer.client.close()
     await asyncio.wait([sender], timeout=_CLOSE_SECONDS)
     producer._message_accumulator.fail_all(KafkaError("the connection to Kafka was given up"))
     sender.cancel()
+    await asyncio.wait([sender], timeout=_CLOSE_SECONDS)
+    await producer.stop()
 
 
 def _consume_error(task: asyncio.Task[Any]) -> None:

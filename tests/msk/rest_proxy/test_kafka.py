@@ -10,11 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, NodeNotReadyError
+from aiokafka.protocol.metadata import MetadataRequest
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
 from local.kafka import throwaway
 from local.kafka.throwaway import Broker
+from msk.rest_proxy import topics
 from msk.rest_proxy.__main__ import listen
 from tests.msk.conftest import RunningProxy, await_that, running_proxy
 
@@ -190,6 +194,27 @@ def test_a_killed_broker_loses_and_doubles_nothing(own_broker: Broker, tmp_path:
     assert len(keys) == len(set(keys))
     # the broker is back long before a request gives up, so all of them were written after all
     assert len(acknowledged) == posted
+
+
+async def test_a_producer_that_is_cut_off_reaches_kafka_no_more(kafka_broker: Broker, topic: str) -> None:
+    settings = kafka_broker.client_settings()
+    producer = AIOKafkaProducer(**settings, acks="all", enable_idempotence=True, linger_ms=2_000)
+    await producer.start()
+    sent = await producer.send(topic, b"1", partition=0)
+    await sent
+    held = await producer.send(topic, b"2", partition=0)
+    sockets = [each._writer.get_extra_info("socket") for each in producer.client._conns.values()]
+    assert sockets
+    await topics._cut_off(producer)
+    assert {each.fileno() for each in sockets} == {-1}
+    node = producer.client.get_random_node()
+    with pytest.raises(NodeNotReadyError):  # it connects, and is cut off at once
+        await producer.client.send(node, MetadataRequest([]))
+    await topics._end(producer)
+    with pytest.raises(KafkaError, match="given up"):
+        await held
+    assert producer._sender.sender_task.done()
+    assert stored(kafka_broker, topic) == {(0, 0): (None, b"1")}
 
 
 def test_without_kafka_every_answer_is_503_in_bounded_time_and_it_recovers(
