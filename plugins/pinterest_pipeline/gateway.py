@@ -10,8 +10,12 @@ How records travel:
   acknowledged or has failed for good.** Neither PutRecords nor a resent part of a request promises an order;
   this way none is needed, and versions of a post arrive as they were sent.
 - What failed for a passing reason (a throttled entry inside a 200, 429, 5xx, no answer, an answer that makes
-  no sense) is sent again, and only that. Where no trustworthy answer came, the record may then exist twice;
-  everything behind this API keeps the newest version of a post, so that changes nothing.
+  no sense) is sent again, and only that. Where no trustworthy answer came, the record may then exist twice, and the
+  first try may even be carried out after the second. Everything behind this API keeps the newest version of a post, and
+  takes the last one written for it. **So the next record of such a key waits until the doubtful try can no longer be
+  carried out**: 30 seconds, also from one call of a client to the next. Another client, or process, does not know.
+- A request that is refused for what is in it (400, 413, 422, ValidationException) is sent again in halves, so that
+  only the record at fault fails.
 - Tries are bounded: `max_attempts` requests in a row that settle nothing end the call. Between them lies
   exponential backoff with full jitter.
 - A shard takes 1,000 records or 1 MB a second. What is over that comes back throttled, and as long as it does, the
@@ -30,6 +34,7 @@ from __future__ import annotations
 import heapq
 import json
 import logging
+import math
 import random
 import re
 import time
@@ -74,21 +79,24 @@ FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 5.0
 STRAINED_ATTEMPTS = 4
 """While a part of each request gets through, pauses grow no further than after so many attempts: 0.8 s."""
+DOUBT_SECONDS = 30
+"""A request without a trustworthy answer is carried out in this time or not at all: API Gateway waits 29 s for Kinesis,
+and the REST proxy 20 s for Kafka, before it throws away what it still holds."""
 EXCERPT_LENGTH = 200
 
 KAFKA_JSON = "application/vnd.kafka.json.v2+json"
 KAFKA_RETRIABLE = {2, 50003}
 """Per-record codes of a REST proxy that say "send it again": v2's own, and what later versions put there."""
 
-AWS_RETRIABLE = {
-    "InternalFailure",
-    "InternalServerError",
+AWS_THROTTLED = {
     "KMSThrottlingException",
     "LimitExceededException",
     "ProvisionedThroughputExceededException",
-    "ServiceUnavailable",
     "ThrottlingException",
 }
+AWS_RETRIABLE = AWS_THROTTLED | {"InternalFailure", "InternalServerError", "ServiceUnavailable"}
+AWS_CONTENT_REFUSED = {"InvalidArgumentException", "SerializationException", "ValidationException"}
+HTTP_CONTENT_REFUSED = {400, 413, 422}
 
 
 @dataclass(frozen=True)
@@ -124,12 +132,21 @@ Record = tuple[int | str, Mapping[str, Any]]
 class GatewayError(Exception):
     """The API did not do what was asked. `reason` is an excerpt of its answer."""
 
-    def __init__(self, status: int | None, code: str, reason: str, *, retriable: bool = False) -> None:
+    def __init__(
+        self,
+        status: int | None,
+        code: str,
+        reason: str,
+        *,
+        retriable: bool = False,
+        content_refused: bool = False,
+    ) -> None:
         super().__init__(reason if status is None else f"HTTP {status} {code}: {reason}")
         self.status = status
         self.code = code
         self.reason = reason
         self.retriable = retriable
+        self.content_refused = content_refused
 
 
 class CredentialsRefused(GatewayError):
@@ -153,6 +170,7 @@ class GatewayClient:
     :param timeout_seconds: for connecting, and again for the answer
     :param max_attempts: requests in a row that may settle nothing
     :param sleep: waits so many seconds between attempts
+    :param clock: tells seconds that only grow
     :param jitter: draws from [0, 1)
     """
 
@@ -166,6 +184,7 @@ class GatewayClient:
         max_attempts: int = 10,
         session: requests.Session | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         address = urlsplit(invoke_url)
@@ -185,6 +204,8 @@ class GatewayClient:
         self._max_attempts = max_attempts
         self._session = session or requests.Session()
         self._sleep = sleep
+        self._clock = clock
+        self._doubts: dict[tuple[str, str], float] = {}
         self._jitter = jitter
 
     @classmethod
@@ -205,7 +226,8 @@ class GatewayClient:
             answer = self._call("POST", path, _join(batch), KAFKA_JSON)
             return [_topic_result(item) for item in _items(answer, "offsets", len(batch))]
 
-        return self._deliver([_topic_entry(i, key, value) for i, (key, value) in enumerate(records)], send)
+        entries = [_topic_entry(i, key, value) for i, (key, value) in enumerate(records)]
+        return self._deliver(f"topic {topic}", entries, send)
 
     def put_records(self, stream: str, records: Sequence[Record]) -> list[StreamAck | Failure]:
         """Put (partition key, data) pairs on a stream; one result for each, in their order."""
@@ -215,7 +237,8 @@ class GatewayClient:
             answer = self._call("PUT", path, _join(batch))
             return [_stream_result(item) for item in _items(answer, "Records", len(batch))]
 
-        return self._deliver([_stream_entry(i, key, data) for i, (key, data) in enumerate(records)], send)
+        entries = [_stream_entry(i, key, data) for i, (key, data) in enumerate(records)]
+        return self._deliver(f"stream {stream}", entries, send)
 
     def put_record(self, stream: str, key: int | str, data: Mapping[str, Any]) -> StreamAck | Failure:
         """Put one record on a stream by the API's single-record method."""
@@ -226,7 +249,7 @@ class GatewayClient:
             body = {"StreamName": stream, "Data": data, "PartitionKey": str(key)}
             return [_stream_result(self._call("PUT", path, _json(body)))]
 
-        results: list[StreamAck | Failure] = self._deliver([entry], send)
+        results: list[StreamAck | Failure] = self._deliver(f"stream {stream}", [entry], send)
         return results[0]
 
     def list_streams(self) -> list[str]:
@@ -257,7 +280,10 @@ class GatewayClient:
         self._call_patiently("DELETE", f"/streams/{quote(name, safe='')}")
 
     def _deliver[Ack](
-        self, entries: list[_Entry], send: Callable[[list[_Entry]], list[Ack | Failure | _Again]]
+        self,
+        target: str,
+        entries: list[_Entry],
+        send: Callable[[list[_Entry]], list[Ack | Failure | _Again]],
     ) -> list[Ack | Failure]:
         """Send until each entry has an acknowledgement or a failure.
 
@@ -265,7 +291,7 @@ class GatewayClient:
         """
         results: dict[int, Ack | Failure] = {}
         try:
-            self._deliver_into(results, entries, send)
+            self._deliver_into(results, target, entries, send)
         except BaseException as error:
             error.results = [results.get(entry.position) for entry in entries]  # type: ignore[attr-defined]
             raise
@@ -274,13 +300,18 @@ class GatewayClient:
     def _deliver_into[Ack](
         self,
         results: dict[int, Ack | Failure],
+        target: str,
         entries: list[_Entry],
         send: Callable[[list[_Entry]], list[Ack | Failure | _Again]],
     ) -> None:
-        queue = _Queue(entries, results)
+        queue = _Queue(entries, results, lambda key: self._doubts.get((target, key), -math.inf))
         fruitless = strained = 0
-        while batch := queue.take():
+        while batch := self._next(queue):
             outcomes = _outcomes(send, batch)
+            if outcomes is None:
+                queue.divide(batch)
+                continue
+            self._note_doubts(target, batch, outcomes)
             again = [outcome for outcome in outcomes if isinstance(outcome, _Again)]
             fruitless = fruitless + 1 if len(again) == len(batch) else 0
             strained = strained + 1 if again else 0
@@ -301,6 +332,24 @@ class GatewayClient:
             elif again:
                 attempt = fruitless or min(strained, STRAINED_ATTEMPTS)
                 self._back_off(attempt, f"{len(again)} of {len(batch)} records", again[0].failure)
+
+    def _next(self, queue: _Queue) -> list[_Entry]:
+        """Take the next request's entries, if need be after waiting for the first of those that are held back."""
+        batch = queue.take(self._clock())
+        if not batch and (until := queue.held_until()) is not None:
+            seconds = max(0.0, until - self._clock())
+            logger.info("waiting %.0f s, until no earlier version of the next records can arrive", seconds)
+            self._sleep(seconds)
+            batch = queue.take(until)
+        return batch
+
+    def _note_doubts(self, target: str, batch: list[_Entry], outcomes: Sequence[Any]) -> None:
+        """Remember how long the next record of each key has to wait that may still arrive."""
+        now = self._clock()
+        self._doubts = {key: until for key, until in self._doubts.items() if until > now}
+        for entry, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, _Again) and outcome.in_doubt:
+                self._doubts[target, entry.key] = now + DOUBT_SECONDS
 
     def _call_patiently(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
         for attempt in range(1, self._max_attempts + 1):
@@ -387,13 +436,26 @@ class _Again:
 
     failure: Failure
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the record may have been written, or may be yet."""
+        return self.failure.status != 429 and self.failure.code not in AWS_THROTTLED
+
 
 class _Queue:
-    """Entries that wait, so that only the first waiting one of each key may go."""
+    """Entries that wait, so that only the first waiting one of each key may go.
 
-    def __init__(self, entries: list[_Entry], results: dict[int, Any]) -> None:
+    :param not_before: the time before which no other record of a key may go
+    """
+
+    def __init__(
+        self, entries: list[_Entry], results: dict[int, Any], not_before: Callable[[str], float]
+    ) -> None:
+        self._not_before = not_before
         self._behind: dict[str, deque[_Entry]] = {}
         self._ready: list[tuple[int, _Entry]] = []
+        self._held: list[tuple[float, int, _Entry]] = []
+        self._parts: list[list[_Entry]] = []
         for entry in entries:
             if entry.refusal:
                 results[entry.position] = entry.refusal
@@ -401,10 +463,14 @@ class _Queue:
                 self._behind[entry.key].append(entry)
             else:
                 self._behind[entry.key] = deque()
-                self._ready.append((entry.position, entry))
+                self._hold(entry)
 
-    def take(self) -> list[_Entry]:
+    def take(self, now: float) -> list[_Entry]:
         """The next request's entries: as many as its limits allow, one of a key, earliest first."""
+        if self._parts:
+            return self._parts.pop()
+        while self._held and self._held[0][0] <= now:
+            self.again(heapq.heappop(self._held)[-1])
         batch: list[_Entry] = []
         weight, body = 0, len(_FRAME)
         while self._ready and len(batch) < MAX_RECORDS:
@@ -415,17 +481,30 @@ class _Queue:
             batch.append(heapq.heappop(self._ready)[1])
         return batch
 
+    def held_until(self) -> float | None:
+        """When the first of those that are held back may go; None when there are none."""
+        return self._held[0][0] if self._held else None
+
+    def divide(self, batch: list[_Entry]) -> None:
+        """Let the next two requests have one half of a batch each."""
+        middle = len(batch) // 2
+        self._parts += [batch[middle:], batch[:middle]]
+
     def again(self, entry: _Entry) -> None:
         heapq.heappush(self._ready, (entry.position, entry))
 
     def settled(self, entry: _Entry) -> None:
         if behind := self._behind[entry.key]:
-            self.again(behind.popleft())
+            self._hold(behind.popleft())
+
+    def _hold(self, entry: _Entry) -> None:
+        heapq.heappush(self._held, (self._not_before(entry.key), entry.position, entry))
 
     def drain(self) -> list[_Entry]:
         """All that waits, ready or not."""
-        left = [entry for _, entry in self._ready] + [e for behind in self._behind.values() for e in behind]
-        self._ready, self._behind = [], {}
+        left = [entry for *_, entry in [*self._ready, *self._held]]
+        left += [entry for waiting in (*self._behind.values(), *self._parts) for entry in waiting]
+        self._ready, self._held, self._behind, self._parts = [], [], {}, []
         return left
 
 
@@ -476,11 +555,13 @@ def _unsendable(position: int, key: int | str, error: Exception) -> _Entry:
 
 def _outcomes[Ack](
     send: Callable[[list[_Entry]], list[Ack | Failure | _Again]], batch: list[_Entry]
-) -> Sequence[Ack | Failure | _Again]:
-    """What became of each entry; an error of the whole request is every entry's."""
+) -> Sequence[Ack | Failure | _Again] | None:
+    """What became of each entry; an error of the whole request is every entry's. None: one of them is at fault."""
     try:
         return send(batch)
     except GatewayError as error:
+        if error.content_refused and len(batch) > 1:
+            return None
         failure = _failure(error)
         return [_Again(failure) if error.retriable else failure] * len(batch)
 
@@ -548,7 +629,8 @@ def _error(status: int, kind: str, body: dict[str, Any], text: str) -> GatewayEr
     if status == 403:
         hint = "The API refused the credentials or what they ask for: check the AWS key pair, the region and"
         return CredentialsRefused(status, code, f"{hint} the right execute-api:Invoke. It says: {reason}")
-    return GatewayError(status, code, reason, retriable=retriable)
+    refused = kind in AWS_CONTENT_REFUSED if kind else status in HTTP_CONTENT_REFUSED
+    return GatewayError(status, code, reason, retriable=retriable, content_refused=refused)
 
 
 def _object(content: bytes) -> dict[str, Any] | None:

@@ -198,9 +198,7 @@ async def test_nor_is_it_lost_when_the_topic_is_gone_by_then(
         return self
 
     monkeypatch.setattr(Producer, "fetch_all_metadata", fetch_all_metadata, raising=False)
-    monkeypatch.setattr(
-        Producer, "partitions_for_topic", lambda self, _: {0} if self.number == 0 else None
-    )
+    monkeypatch.setattr(Producer, "partitions_for_topic", lambda self, _: {0} if self.number == 0 else None)
     assert await produce(kafka, b"a", b"large") == [
         Ack(0, 0),
         Refusal("topic topic is gone", retriable=False),

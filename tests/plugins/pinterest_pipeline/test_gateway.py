@@ -275,25 +275,90 @@ def test_a_passing_trouble_is_tried_again(api: Api, status: int, body: Any) -> N
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "failure"),
+    ("status", "body", "failure", "attempts"),
     [
-        (404, {"error_code": 40403, "message": "No such topic."}, Failure(404, "40403", "No such topic.")),
-        (422, {"error_code": 422, "message": "no records"}, Failure(422, "422", "no records")),
-        (413, b"Too large\nreally", Failure(413, "http_413", "Too large")),
-        (302, b"", Failure(302, "http_302", "no reason given")),
+        (404, {"error_code": 40403, "message": "No such topic."}, Failure(404, "40403", "No such topic."), 1),
+        (401, {"message": "no login"}, Failure(401, "http_401", "no login"), 1),
+        (302, b"", Failure(302, "http_302", "no reason given"), 1),
+        (
+            400,
+            {"__type": "AccessDeniedException", "message": "no right"},
+            Failure(400, "AccessDeniedException", "no right"),
+            1,
+        ),
+        # what is wrong with a record may be wrong with one of the two
+        (422, {"error_code": 422, "message": "no records"}, Failure(422, "422", "no records"), 3),
+        (413, b"Too large\nreally", Failure(413, "http_413", "Too large"), 3),
+        (400, {"message": "Invalid request body"}, Failure(400, "http_400", "Invalid request body"), 3),
         (
             200,
             {"__type": "com.amazonaws.kinesis#ValidationException", "message": "bad"},
             Failure(200, "ValidationException", "bad"),
+            3,
+        ),
+        (
+            400,
+            {"__type": "SerializationException", "message": "bad"},
+            Failure(400, "SerializationException", "bad"),
+            3,
         ),
     ],
 )
 def test_what_trying_again_cannot_help_is_reported(
-    api: Api, status: int, body: Any, failure: Failure
+    api: Api, status: int, body: Any, failure: Failure, attempts: int
 ) -> None:
     api.answer = lambda _: (status, body)
     assert client_of(api.url).produce("t", [(1, {"ind": 1}), (2, {"ind": 2})]) == [failure, failure]
-    assert len(api.requests) == 1
+    assert len(api.requests) == attempts
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "body"),
+    [
+        ("put_records", 400, {"__type": "ValidationException", "message": "key of 257 characters"}),
+        ("put_records", 400, {"message": "Invalid request body"}),
+        ("produce", 413, {"error_code": 413, "message": "too large"}),
+        ("produce", 400, {"error_code": 400, "message": "Malformed JSON"}),
+    ],
+)
+def test_only_the_record_at_fault_fails(api: Api, method: str, status: int, body: Any) -> None:
+    def answer(request: Request) -> tuple[int, Any]:
+        if b"bad" in request.body:
+            return status, body
+        return topic_answer(request) if method == "produce" else stream_answer(request)
+
+    api.answer = answer
+    records = [
+        (number, {"ind": number, "title": "bad" if number == 313 else "good"}) for number in range(500)
+    ]
+    results = getattr(client_of(api.url), method)("x", records)
+    failed = [number for number, result in enumerate(results) if isinstance(result, Failure)]
+    assert failed == [313]
+    assert results[313].status == status
+    assert len(api.requests) == 19  # halved nine times
+
+
+def test_when_the_records_at_fault_are_many_the_others_pass_all_the_same(api: Api) -> None:
+    api.answer = lambda request: (400, {}) if b"bad" in request.body else topic_answer(request)
+    records = [(number % 7, {"title": "bad" if number % 3 == 0 else "good"}) for number in range(30)]
+    results = client_of(api.url).produce("t", records)
+    assert [isinstance(result, Failure) for result in results] == [number % 3 == 0 for number in range(30)]
+
+
+def test_a_half_that_is_throttled_is_sent_again(api: Api) -> None:
+    bodies: list[list[int]] = []
+
+    def answer(request: Request) -> tuple[int, Any]:
+        bodies.append([record["key"] for record in request.json["records"]])
+        if len(bodies) == 2:
+            return 503, {}
+        return (400, {}) if b"bad" in request.body else topic_answer(request)
+
+    api.answer = answer
+    records = [(number, {"title": "bad" if number == 3 else "good"}) for number in range(4)]
+    results = client_of(api.url).produce("t", records)
+    assert [type(result) for result in results] == [TopicAck, TopicAck, TopicAck, Failure]
+    assert bodies == [[0, 1, 2, 3], [0, 1], [2, 3], [2], [3], [0, 1]]
 
 
 def test_refused_credentials_are_named(api: Api) -> None:
@@ -389,6 +454,133 @@ def test_an_interrupted_call_tells_what_it_knows(api: Api) -> None:
     first, second, third, fourth = caught.value.results  # type: ignore[attr-defined]
     assert (first, second, third) == (TopicAck(0, 0), TopicAck(0, 1), None)
     assert fourth.code == "not_json"
+
+
+def test_an_interrupted_call_keeps_the_half_that_was_acknowledged(api: Api) -> None:
+    def answer(request: Request) -> tuple[int, Any]:
+        if len(api.requests) == 3:
+            return 503, {}
+        return (400, {}) if len(api.requests) == 1 else topic_answer(request)
+
+    def interrupt(_: float) -> None:
+        raise Ended
+
+    api.answer = answer
+    with pytest.raises(Ended) as caught:
+        client_of(api.url, sleep=interrupt).produce("p.pin", [(1, {}), (2, {})])
+    assert caught.value.results == [TopicAck(0, 0), None]  # type: ignore[attr-defined]
+
+
+def test_a_record_that_is_never_taken_ends_while_all_others_pass(api: Api) -> None:
+    def answer(request: Request) -> tuple[int, Any]:
+        status, body = stream_answer(request)
+        for record, entry in zip(request.json["records"], body["Records"], strict=True):
+            if record["partition-key"] == "0":
+                entry |= {"ErrorCode": "InternalFailure", "ErrorMessage": "no"}
+        return status, body
+
+    api.answer = answer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gateway, "MAX_RECORDS", 2)
+        first, *others = client_of(api.url, max_attempts=3).put_records(
+            "s", [(number, {"ind": number}) for number in range(10)]
+        )
+    assert first == Failure(200, "InternalFailure", "no")
+    assert all(isinstance(result, StreamAck) for result in others)
+    assert len(api.requests) == 9 + 3
+
+
+def test_each_try_is_one_request_and_nothing_below_tries_again(api: Api) -> None:
+    def hang_up(request: Request) -> tuple[int, Any]:
+        raise ConnectionAbortedError("the connection ends without an answer")
+
+    api.answer = hang_up
+    [failure] = client_of(api.url, max_attempts=3).produce("t", [(1, {"ind": 1})])
+    assert isinstance(failure, Failure)
+    assert failure.code == "no_answer"
+    assert len(api.requests) == 3
+
+
+# A record in doubt, and the next one of its key.
+
+
+class Clock:
+    """Time that passes while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("method", ["produce", "put_records"])
+def test_the_next_version_waits_until_the_doubtful_one_can_no_longer_arrive(api: Api, method: str) -> None:
+    clock = Clock()
+    sent: list[tuple[float, list[int]]] = []
+
+    def answer(request: Request) -> tuple[int, Any]:
+        versions = [
+            (record.get("value") or json.loads(record["data"]))["v"] for record in request.json["records"]
+        ]
+        sent.append((round(clock.now - 1000, 3), versions))
+        if len(sent) == 1:
+            return 504, {"message": "Endpoint request timed out"}
+        return topic_answer(request) if method == "produce" else stream_answer(request)
+
+    api.answer = answer
+    client = client_of(api.url, sleep=clock.sleep, clock=clock, jitter=lambda: 1.0)
+    results = getattr(client, method)("x", [(7, {"v": 1}), (8, {"v": 2}), (7, {"v": 3}), (7, {"v": 4})])
+    assert all(not isinstance(result, Failure) for result in results)
+    assert sent == [(0, [1, 2]), (0.1, [1, 2]), (30, [3]), (30, [4])]
+
+
+def test_doubt_is_kept_from_one_call_to_the_next(api: Api) -> None:
+    clock = Clock()
+    api.answer = lambda request: (503, {}) if len(api.requests) == 1 else topic_answer(request)
+    client = client_of(api.url, sleep=clock.sleep, clock=clock, max_attempts=1)
+    [failure] = client.produce("x.pin", [(7, {"v": 1})])
+    assert isinstance(failure, Failure)
+    assert failure.retriable
+    clock.now += 10
+    client.produce("x.geo", [(7, {"v": 1})])
+    client.produce("x.pin", [(8, {"v": 1})])
+    assert clock.now == 1010
+    client.produce("x.pin", [(7, {"v": 2})])
+    assert clock.now == 1030
+    client.produce("x.pin", [(7, {"v": 3})])
+    assert clock.now == 1030
+    assert client._doubts == {}
+
+
+def test_the_two_ways_to_a_stream_share_their_doubts(api: Api) -> None:
+    clock = Clock()
+    api.answer = lambda request: (500, {}) if len(api.requests) == 1 else stream_answer(request)
+    client = client_of(api.url, sleep=clock.sleep, clock=clock, max_attempts=1)
+    client.put_record("s", 7, {"v": 1})
+    client.put_records("s", [("7", {"v": 2})])
+    assert clock.now == 1030
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (429, {"message": "Too Many Requests"}),
+        (400, {"__type": "ProvisionedThroughputExceededException", "message": "Rate exceeded"}),
+        (200, {"Records": [{"ErrorCode": "ProvisionedThroughputExceededException"}]}),
+        (400, {"__type": "ValidationException", "message": "bad"}),
+    ],
+)
+def test_what_was_refused_holds_nothing_back(api: Api, status: int, body: Any) -> None:
+    clock = Clock()
+    api.answer = lambda request: (status, body) if len(api.requests) == 1 else stream_answer(request)
+    client = client_of(api.url, sleep=clock.sleep, clock=clock, jitter=lambda: 0.0)
+    results = client.put_records("s", [(7, {"v": 1}), (7, {"v": 2})])
+    assert isinstance(results[1], StreamAck)
+    assert clock.now == 1000
 
 
 def test_a_port_where_nobody_listens() -> None:
@@ -656,6 +848,65 @@ def test_every_record_has_one_true_result_and_no_key_is_reordered(
         assert versions == sorted(versions)
     for batch in moody.batches:
         assert len(batch) == len(set(batch)) <= 4
+
+
+class LateGateway(MoodyGateway):
+    """Carries out what it has not answered, or answers wrongly, up to 29 seconds later, if at all."""
+
+    def __init__(self, script: list[Any], kind: str, clock: Clock) -> None:
+        super().__init__(script, kind)
+        self.clock = clock
+        self.late: list[tuple[float, tuple[str, int]]] = []
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        assert isinstance(request.body, bytes)
+        self.carry_out(self.clock.now)
+        records = [self._read(record) for record in json.loads(request.body)["records"]]
+        fate, delay = next(self.script, ("ok", 0))
+        self.clock.now += 0.01
+        if fate == "ok":
+            results = [self._settle(record, "ok") for record in records]
+            body = {"offsets": results} if self.kind == "topic" else {"Records": results}
+            return self._response(request, 200, json.dumps(body).encode())
+        self.late += [(self.clock.now + delay, record) for record in records]
+        if fate == "silence":
+            raise requests.ReadTimeout("no answer")
+        return self._response(request, fate, b"{}")
+
+    def carry_out(self, now: float) -> None:
+        for due in sorted(each for each in self.late if each[0] <= now):
+            self.accepted.append(due[1])
+            self.late.remove(due)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from(["topic", "stream"]),
+    calls=st.lists(st.lists(st.integers(0, 2), max_size=6), max_size=4),
+    script=st.lists(
+        st.tuples(st.sampled_from(["ok", "silence", 500, 503, 504]), st.floats(0, 29)), max_size=15
+    ),
+    max_attempts=st.integers(1, 4),
+)
+def test_no_version_lies_behind_a_newer_one_however_late_a_try_is_carried_out(
+    kind: str, calls: list[list[int]], script: list[Any], max_attempts: int
+) -> None:
+    clock = Clock()
+    late = LateGateway(script, kind, clock)
+    session = requests.Session()
+    session.mount("http://", late)
+    client = client_of(
+        "http://gateway/stage", max_attempts=max_attempts, session=session, sleep=clock.sleep, clock=clock
+    )
+    version = 0
+    for keys in calls:
+        records = [(key, {"ind": key, "version": version + i}) for i, key in enumerate(keys)]
+        version += len(keys)
+        _ = client.produce("t", records) if kind == "topic" else client.put_records("s", records)
+    late.carry_out(clock.now + 29)
+    for key in "012":
+        versions = [number for accepted, number in late.accepted if accepted == key]
+        assert versions == sorted(versions)
 
 
 @settings(max_examples=50, deadline=None)
