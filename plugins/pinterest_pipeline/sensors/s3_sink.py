@@ -7,8 +7,12 @@ from typing import Any
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
+from airflow.sdk import Context
 
+from pinterest_pipeline.exceptions import TopicsRefused
+from pinterest_pipeline.hooks.kafka import KafkaHook
 from pinterest_pipeline.sensors.base import PollingSensor
+from pinterest_pipeline.topic_notes import TopicConflict, TopicNotes
 from pinterest_pipeline.triggers.s3_sink import S3SinkLandedTrigger
 
 
@@ -16,12 +20,15 @@ class S3SinkLandedSensor(PollingSensor[S3Hook]):
     """
     Waits until every given offset lies in the bucket.
 
-    Returns for each topic how many records were acknowledged and how many have landed.
+    Returns for each topic how many records were acknowledged and how many have landed. With a Kafka connection it
+    fails when a topic is no longer the one that is noted in the bucket: the objects of an earlier topic have the same
+    names, and would count.
 
     :param positions: topic → partition → list of inclusive offset ranges ``[first, last]``. (templated)
     :param bucket: bucket the sink writes to. (templated)
     :param topics_dir: the sink's ``topics.dir``. (templated)
-    :param kafka_conn_id: the Kafka connection, which is asked why nothing lands; None: nobody is asked.
+    :param kafka_conn_id: the Kafka connection, which is asked why nothing lands, and whether the topics are still
+        those that are noted; None: nobody is asked.
     """
 
     aws_hook_class = S3Hook
@@ -41,6 +48,33 @@ class S3SinkLandedSensor(PollingSensor[S3Hook]):
         self.bucket = bucket
         self.topics_dir = topics_dir
         self.kafka_conn_id = kafka_conn_id
+
+    def execute(self, context: Context) -> Any:
+        """Look once, and defer to the trigger if there is anything to wait for."""
+        landed = super().execute(context)
+        self._check_topics()
+        return landed
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """
+        Return what the trigger has found.
+
+        :raises TopicsRefused: what has landed comes from an earlier topic of that name.
+        """
+        landed = super().execute_complete(context, event)
+        self._check_topics()
+        return landed
+
+    def _check_topics(self) -> None:
+        if self.kafka_conn_id is None or not self.positions:
+            return
+        with KafkaHook(self.kafka_conn_id).get_conn() as admin:
+            try:
+                TopicNotes(admin, self.hook.get_conn(), self.bucket, topics_dir=self.topics_dir).check(
+                    self.positions
+                )
+            except TopicConflict as conflict:
+                raise TopicsRefused(str(conflict)) from None
 
     def trigger(self, **common: Any) -> S3SinkLandedTrigger:
         """Return the trigger that waits."""

@@ -9,11 +9,13 @@ import pytest
 import time_machine
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, TaskDeferred
 
-from pinterest_pipeline.exceptions import WaitFailed
+from pinterest_pipeline.exceptions import TopicsRefused, WaitFailed
+from pinterest_pipeline.hooks.kafka import KafkaHook
 from pinterest_pipeline.sensors.base import PollingSensor
 from pinterest_pipeline.sensors.kinesis import KinesisStreamStatusSensor, StreamCommittedSensor
 from pinterest_pipeline.sensors.msk_connect import MskConnectConnectorStateSensor
 from pinterest_pipeline.sensors.s3_sink import S3SinkLandedSensor
+from pinterest_pipeline.topic_notes import TopicConflict
 from pinterest_pipeline.triggers.base import Look, PollingTrigger
 
 SENSORS: list[tuple[type[PollingSensor[Any]], dict[str, Any]]] = [
@@ -110,3 +112,32 @@ def test_it_can_poke_too(kinesis: Any) -> None:
 def test_bad_arguments_are_named(sensor: Any, arguments: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=f"{says}.*'UP'"):
         sensor(task_id="t", **arguments)
+
+
+@pytest.mark.parametrize("deferred", [False, True])
+def test_landed_fails_when_a_topic_was_made_anew_while_the_run_went_on(
+    monkeypatch: pytest.MonkeyPatch, deferred: bool
+) -> None:
+    """The objects of the earlier topic have the names of those that are waited for."""
+    made = S3SinkLandedSensor(
+        task_id="t", positions={"p.pin": {"0": [[0, 1]]}}, bucket="b", kafka_conn_id="kafka", topics_dir="raw"
+    )
+    calls = mock.Mock()
+    monkeypatch.setattr(KafkaHook, "get_conn", mock.MagicMock())
+    monkeypatch.setattr("pinterest_pipeline.sensors.s3_sink.S3Hook.get_conn", calls.s3)
+    monkeypatch.setattr("pinterest_pipeline.sensors.s3_sink.TopicNotes", calls.notes)
+    found = {"p.pin": {"acknowledged": 2, "landed": 2}}
+
+    def landed() -> Any:
+        if deferred:
+            return made.execute_complete({}, {"status": "success", "message": "all", "value": found})
+        with first_look(Look("all", done=True, value=found)):
+            return made.execute({})
+
+    assert landed() == found
+    assert calls.notes.call_args.args[1:] == (calls.s3.return_value, "b")
+    assert calls.notes.call_args.kwargs == {"topics_dir": "raw"}
+    calls.notes.return_value.check.assert_called_once_with(made.positions)
+    calls.notes.return_value.check.side_effect = TopicConflict(["p.pin is another"], "Do this.")
+    with pytest.raises(TopicsRefused, match=r"\Ap\.pin is another\nDo this\.\Z"):
+        landed()
