@@ -38,7 +38,6 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.amazon.aws.operators.s3 import S3CopyObjectOperator
-from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator
 from airflow.sdk import CronTriggerTimetable, Param, chain, dag, get_current_context, task
 
 from pinterest_pipeline import upkeep
@@ -46,7 +45,10 @@ from pinterest_pipeline.alarms import failed_run
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
 from pinterest_pipeline.hooks.answers import LATEST_KEY, answers_key
-from pinterest_pipeline.operators.databricks import DatabricksServerlessNotebookOperator
+from pinterest_pipeline.operators.databricks import (
+    DatabricksNotebookRunOperator,
+    DatabricksServerlessNotebookOperator,
+)
 from pinterest_pipeline.params import number_param
 from pinterest_pipeline.retries import NotebookRetryPolicy
 from pinterest_pipeline.tags import Tag
@@ -64,7 +66,7 @@ SHARES = {
 """Thresholds of the quality gate: the largest share that passes, and of what."""
 
 
-def notebook(name: str, **parameters: str) -> DatabricksNotebookOperator:
+def notebook(name: str, **parameters: str) -> DatabricksNotebookRunOperator:
     """Return the task that runs a notebook; its parameters are widgets, so all are text."""
     arguments: dict[str, Any] = {
         "task_id": name,
@@ -85,7 +87,7 @@ def notebook(name: str, **parameters: str) -> DatabricksNotebookOperator:
     }
     if SETTINGS.compute.serverless:
         return DatabricksServerlessNotebookOperator(**arguments)
-    return DatabricksNotebookOperator(**arguments, **SETTINGS.compute.as_task())
+    return DatabricksNotebookRunOperator(**arguments, **SETTINGS.compute.as_task())
 
 
 def threshold(name: str, default: float, what: str) -> Param:

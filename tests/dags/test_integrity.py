@@ -12,12 +12,14 @@ from unittest import mock
 import jsonschema
 import pytest
 import time_machine
-from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 
-from pinterest_pipeline.operators.databricks import DatabricksServerlessNotebookOperator
+from pinterest_pipeline.operators.databricks import (
+    DatabricksNotebookRunOperator,
+    DatabricksServerlessNotebookOperator,
+)
 from pinterest_pipeline.tags import TIERS, Tag
 
 Parse = Callable[..., Any]
@@ -199,7 +201,7 @@ NOTEBOOKS = ("configure", "clean_pin", "clean_geo", "clean_user", "queries", "ma
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebooks_run_each_on_its_own(dag_bag: Any, name: str) -> None:
     task = dag_bag.dags["pinterest_daily_batch"].get_task(name)
-    assert type(task) is DatabricksNotebookOperator
+    assert type(task) is DatabricksNotebookRunOperator
     assert task.deferrable
     assert task._databricks_workflow_task_group is None, (
         "a retry in a workflow would poll the failed run again"
@@ -217,7 +219,7 @@ def test_notebooks_run_each_on_its_own(dag_bag: Any, name: str) -> None:
     [
         (
             {"new_cluster": {"num_workers": 1, "data_security_mode": "SINGLE_USER"}},
-            DatabricksNotebookOperator,
+            DatabricksNotebookRunOperator,
             {"new_cluster": {"num_workers": 1, "data_security_mode": "SINGLE_USER"}},
         ),
         ({"serverless": True}, DatabricksServerlessNotebookOperator, {}),

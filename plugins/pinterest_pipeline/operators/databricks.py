@@ -6,31 +6,96 @@ import time
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NoReturn
+from uuid import uuid4
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-from airflow.providers.databricks.hooks.databricks import DatabricksHook
+from airflow.providers.databricks.hooks.databricks import DatabricksHook, RunState
 from airflow.providers.databricks.operators.databricks import (
     XCOM_RUN_PAGE_URL_KEY,
     DatabricksJobRunLink,
     DatabricksNotebookOperator,
 )
+from airflow.providers.databricks.utils.databricks import extract_failed_task_errors
 from airflow.sdk import BaseOperator, Context
 
 from pinterest_pipeline.exceptions import RunEnding, WaitFailed
-from pinterest_pipeline.hooks.databricks import DatabricksStreamJobHook, is_ending, is_over, is_waiting
+from pinterest_pipeline.hooks.databricks import (
+    PATIENT,
+    DatabricksStreamJobHook,
+    is_ending,
+    is_over,
+    is_waiting,
+)
 from pinterest_pipeline.triggers.databricks import DatabricksRunOverTrigger
+from pinterest_pipeline.tries import TryMemory
 
 GRACE_SECONDS = 600
 ENDING_SECONDS = 600
 """Databricks takes minutes to end a run whose cluster it has to give back."""
 
 
-class DatabricksServerlessNotebookOperator(DatabricksNotebookOperator):
+class DatabricksNotebookRunOperator(DatabricksNotebookOperator):
+    """
+    Run a notebook once, however often the wait for it is begun anew.
+
+    A retry waits on for the run that the try before has begun, or takes its end if it is over. A run whose end a try
+    has seen, and one from before the task was cleared, is followed by a new one. Killing the task cancels the run.
+
+    Takes the arguments of
+    :class:`~airflow.providers.databricks.operators.databricks.DatabricksNotebookOperator`, those of its polls and
+    retries excepted: it waits in the triggerer, with ``polling_period_seconds``.
+    """
+
+    def _get_hook(self, caller: str) -> DatabricksHook:
+        return DatabricksHook(self.databricks_conn_id, caller=caller, **PATIENT)
+
+    def execute(self, context: Context) -> None:
+        """Begin the run, or find it again, and wait in the triggerer until it is over."""
+        # Kept before the request is sent: whatever happens after that, the same token gets the same run.
+        token = self._token(context)
+        given = token.get() or uuid4().hex
+        token.set(given)
+        self.databricks_run_id = self._hook.submit_run({**self._get_run_json(), "idempotency_token": given})
+        page = self._hook.get_run_page_url(self.databricks_run_id)
+        self.log.info("Run %s: %s", self.databricks_run_id, page)
+        context["ti"].xcom_push(key=XCOM_RUN_PAGE_URL_KEY, value=page)
+        self.defer(
+            trigger=DatabricksRunOverTrigger(
+                run_id=self.databricks_run_id,
+                databricks_conn_id=self.databricks_conn_id,
+                cancel_on_kill=True,
+                poll_interval=self.polling_period_seconds,
+                end_time=time.time() + self._get_task_timeout_seconds() + ENDING_SECONDS,
+            ),
+            method_name="execute_complete",
+            kwargs={"run_id": self.databricks_run_id},
+        )
+
+    def execute_complete(self, context: Context, event: dict[str, Any], run_id: int) -> None:  # type: ignore[override]
+        """
+        Tell how the run has ended.
+
+        :raises AirflowException: it has failed; the message has the notebook's error.
+        :raises RunEnding: Databricks has not ended it by its time limit.
+        """
+        if event["status"] != "success":
+            self._hook.cancel_run(run_id)
+            raise RunEnding(run_id, ENDING_SECONDS, self._hook.get_run_page_url(run_id))
+        state = RunState(**event["value"])
+        failed = state.result_state == "FAILED"
+        errors = extract_failed_task_errors(self._hook, self._hook.get_run(run_id), state) if failed else []
+        self._token(context).forget()
+        self._handle_terminal_run_state(state, errors)
+
+    def _token(self, context: Context) -> TryMemory:
+        return TryMemory(context, "idempotency_token")
+
+
+class DatabricksServerlessNotebookOperator(DatabricksNotebookRunOperator):
     """
     Run a notebook on serverless compute, which the provider's operator cannot ask for.
 
-    Takes the arguments of
-    :class:`~airflow.providers.databricks.operators.databricks.DatabricksNotebookOperator`, clusters excepted.
+    Takes the arguments of :class:`DatabricksNotebookRunOperator`, clusters excepted.
     """
 
     def _get_run_json(self) -> dict[str, Any]:
@@ -91,7 +156,9 @@ class DatabricksStartStreamOperator(BaseOperator):
     @cached_property
     def hook(self) -> DatabricksStreamJobHook:
         """Return the Databricks hook."""
-        return DatabricksStreamJobHook(self.databricks_conn_id, caller="DatabricksStartStreamOperator")
+        return DatabricksStreamJobHook(
+            self.databricks_conn_id, caller="DatabricksStartStreamOperator", **PATIENT
+        )
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Find the run that is going on, or start one."""
@@ -199,7 +266,7 @@ class DatabricksStopStreamOperator(BaseOperator):
     @cached_property
     def hook(self) -> DatabricksHook:
         """Return the Databricks hook."""
-        return DatabricksHook(self.databricks_conn_id, caller="DatabricksStopStreamOperator")
+        return DatabricksHook(self.databricks_conn_id, caller="DatabricksStopStreamOperator", **PATIENT)
 
     @cached_property
     def s3(self) -> S3Hook:

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from unittest import mock
 
 import pytest
+import time_machine
 from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
 from pinterest_pipeline.exceptions import RunEnding, WaitFailed
 from pinterest_pipeline.hooks.databricks import DatabricksStreamJobHook
 from pinterest_pipeline.operators.databricks import (
+    DatabricksNotebookRunOperator,
     DatabricksServerlessNotebookOperator,
     DatabricksStartStreamOperator,
     DatabricksStopStreamOperator,
@@ -43,9 +46,11 @@ def context() -> Any:
     return {"ti": mock.MagicMock(stats_tags={})}
 
 
-def notebook(**arguments: Any) -> dict[str, Any]:
+def notebook_operator(
+    kind: type[DatabricksNotebookRunOperator] = DatabricksServerlessNotebookOperator, **arguments: Any
+) -> DatabricksNotebookRunOperator:
     with DAG("d", schedule=None):
-        operator = DatabricksServerlessNotebookOperator(
+        return kind(
             task_id="t",
             databricks_task_key="p-queries",
             notebook_path="/Shared/p/queries",
@@ -53,7 +58,10 @@ def notebook(**arguments: Any) -> dict[str, Any]:
             notebook_params={"prefix": "p"},
             **arguments,
         )
-    return operator._get_run_json()
+
+
+def notebook(**arguments: Any) -> dict[str, Any]:
+    return notebook_operator(**arguments)._get_run_json()
 
 
 def test_a_serverless_run_is_a_task_without_a_cluster() -> None:
@@ -74,6 +82,126 @@ def test_a_serverless_run_is_a_task_without_a_cluster() -> None:
             }
         ],
     }
+
+
+class Store(dict[str, Any]):
+    """A task's state store: it outlives tries and clears."""
+
+    set = dict.__setitem__
+
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
+
+
+class Workspace:
+    """A service that starts one run for each idempotency token, as the Jobs API promises."""
+
+    def __init__(self, hook: Any) -> None:
+        self.tokens: list[str] = []
+        hook.submit_run.side_effect = self._submit
+
+    def _submit(self, run: dict[str, Any]) -> int:
+        if run["idempotency_token"] not in self.tokens:
+            self.tokens.append(run["idempotency_token"])
+        return 100 + self.tokens.index(run["idempotency_token"])
+
+
+@pytest.fixture
+def workspace(databricks: Any) -> Workspace:
+    return Workspace(databricks)
+
+
+def run_notebook(store: Store, *, max_tries: int = 2, **arguments: Any) -> TaskDeferred:
+    """Begin a try of a notebook's task; ``max_tries`` grows when a person clears the task."""
+    operator = notebook_operator(
+        DatabricksNotebookRunOperator, existing_cluster_id="warm", retries=2, **arguments
+    )
+    ti = mock.MagicMock(max_tries=max_tries, task=operator)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute({"ti": ti, "task_state_store": store})
+    ti.xcom_push.assert_called_once_with(
+        key="run_page_url", value=f"http://databricks/run/{deferred.value.trigger.run_id}"
+    )
+    return deferred.value
+
+
+def end_notebook(store: Store, run_id: int, ended: dict[str, str], max_tries: int = 2) -> None:
+    operator = notebook_operator(DatabricksNotebookRunOperator, existing_cluster_id="warm", retries=2)
+    ti = mock.MagicMock(max_tries=max_tries, task=operator)
+    event = {"status": "success", "message": "", "value": ended}
+    operator.execute_complete({"ti": ti, "task_state_store": store}, event, run_id)
+
+
+def test_a_notebook_is_waited_for_in_the_triggerer_which_cancels_it_when_it_is_killed(
+    workspace: Workspace,
+) -> None:
+    with time_machine.travel(1_900_000_000, tick=False):
+        deferred = run_notebook(
+            Store(),
+            execution_timeout=timedelta(hours=4),
+            polling_period_seconds=3,
+            databricks_conn_id="other",
+        )
+    assert deferred.trigger.serialize()[1] == {
+        "run_id": 100,
+        "databricks_conn_id": "other",
+        "cancel_on_kill": True,
+        "poll_interval": 3,
+        "end_time": 1_900_000_000 + 4 * 3600 + 600,
+    }
+    assert (deferred.method_name, deferred.kwargs) == ("execute_complete", {"run_id": 100})
+
+
+def test_a_retry_waits_for_the_run_that_the_try_before_has_begun(workspace: Workspace) -> None:
+    store = Store()
+    assert run_notebook(store).trigger.run_id == 100
+    assert run_notebook(store).trigger.run_id == 100, "the try before has lost sight of it"
+
+
+def test_a_run_that_nobody_heard_of_is_found_by_its_token(databricks: Any, workspace: Workspace) -> None:
+    store = Store()
+    lost = ConnectionError("no answer")
+    submit = workspace._submit
+
+    def begin_and_lose(run: dict[str, Any]) -> int:
+        submit(run)
+        databricks.submit_run.side_effect = submit
+        raise lost
+
+    databricks.submit_run.side_effect = begin_and_lose
+    operator = notebook_operator(DatabricksNotebookRunOperator, existing_cluster_id="warm", retries=2)
+    with pytest.raises(ConnectionError):
+        operator.execute({"ti": mock.MagicMock(max_tries=2, task=operator), "task_state_store": store})
+    assert run_notebook(store).trigger.run_id == 100
+    assert len(workspace.tokens) == 1
+
+
+def test_a_run_whose_failure_was_seen_is_followed_by_a_new_one(databricks: Any, workspace: Workspace) -> None:
+    store = Store()
+    run_notebook(store)
+    failed = {"task_key": "p-queries", "run_id": 5, "state": {"result_state": "FAILED"}}
+    databricks.get_run.return_value = {"tasks": [failed]}
+    databricks.get_run_output.return_value = {"error": "QualityError: no"}
+    with pytest.raises(AirflowException, match=r"Final state FAILED\. Reason: why\. .*QualityError: no"):
+        end_notebook(store, 100, state("TERMINATED", "FAILED", "why"))
+    databricks.get_run.assert_called_once_with(100)
+    assert run_notebook(store).trigger.run_id == 101
+
+
+def test_a_person_who_clears_the_task_gets_a_new_run(workspace: Workspace) -> None:
+    store = Store()
+    run_notebook(store)
+    assert run_notebook(store, max_tries=3).trigger.run_id == 101
+    end_notebook(store, 101, state("TERMINATED", "SUCCESS"), max_tries=3)
+    assert run_notebook(store, max_tries=4).trigger.run_id == 102
+
+
+def test_a_run_that_databricks_does_not_end_in_time_is_cancelled(databricks: Any) -> None:
+    operator = notebook_operator(DatabricksNotebookRunOperator, existing_cluster_id="warm")
+    late = {"status": "timeout", "message": "", "value": state("RUNNING")}
+    with pytest.raises(RunEnding, match="Run 100 is still ending"):
+        operator.execute_complete(context(), late, 100)
+    databricks.cancel_run.assert_called_once_with(100)
 
 
 JOB = {
