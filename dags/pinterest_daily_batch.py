@@ -50,7 +50,7 @@ from pinterest_pipeline.operators.databricks import (
     DatabricksServerlessNotebookOperator,
 )
 from pinterest_pipeline.params import number_param
-from pinterest_pipeline.retries import NotebookRetryPolicy
+from pinterest_pipeline.retries import RETRIES, NotebookRetryPolicy
 from pinterest_pipeline.tags import Tag
 from pinterest_pipeline.templates import FILTERS, RUN_KEY
 
@@ -83,6 +83,7 @@ def notebook(name: str, **parameters: str) -> DatabricksNotebookRunOperator:
         },
         "polling_period_seconds": SETTINGS.poll_seconds,
         "deferrable": True,
+        "execution_timeout": timedelta(hours=4),  # of the Databricks run, too
         "retry_policy": NotebookRetryPolicy(),
     }
     if SETTINGS.compute.serverless:
@@ -117,16 +118,14 @@ def threshold(name: str, default: float, what: str) -> Param:
         "asset_triggered",
         "asset_materialization",
     ],
-    dagrun_timeout=timedelta(hours=12),
     tags=[Tag.PINTEREST, Tag.BATCH, Tag.TIER_1],
     doc_md=__doc__,
     user_defined_filters=FILTERS,
     on_failure_callback=failed_run(SETTINGS),
     default_args={
         "owner": "pinterest",
-        "retries": 2,
-        "retry_delay": timedelta(seconds=30),
-        "execution_timeout": timedelta(hours=4),
+        **RETRIES,
+        "execution_timeout": timedelta(minutes=30),
     },
     params={
         "full_refresh": Param(

@@ -3,6 +3,7 @@ What can go wrong in the pipeline, by name.
 
 PipelineError
 ├── SettingError (also a ValueError)   a setting or connection is missing or makes no sense
+├── ParametersRefused                  a run's parameters make no sense together; not tried again
 ├── RecordsFailed                      records that the gateway refused for good
 ├── LedgerImbalance                    a leg of the pipeline lost or invented records
 ├── WaitFailed                         what was waited for can no longer happen; not tried again
@@ -33,6 +34,10 @@ class SettingError(PipelineError, ValueError):
     """A setting or a connection is missing or makes no sense; the message names it."""
 
     retriable = False
+
+
+class ParametersRefused(PipelineError, AirflowFailException):
+    """A run's parameters make no sense together; the message says which, and that nothing was done."""
 
 
 class RecordsFailed(PipelineError):

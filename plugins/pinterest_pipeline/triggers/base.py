@@ -79,7 +79,10 @@ class PollingTrigger(BaseTrigger):
         """Look until there is something to tell, then yield the one event."""
         # The event is yielded when all connections are closed: nobody promises to come back after it.
         self._succeeded = time.monotonic()
-        while (event := await self._connected()) is None:
+        while True:
+            event = await self._connected()
+            if event:
+                break
             await asyncio.sleep(self.poll_interval)
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 

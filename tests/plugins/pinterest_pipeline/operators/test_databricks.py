@@ -244,6 +244,71 @@ def test_a_run_that_is_going_is_left_alone(databricks: Any, active: dict[str, An
     databricks.cancel_run.assert_not_called()
 
 
+HOUR_AGO = 1_900_000_000_000 - 3_600_000
+
+
+def limited(databricks: Any, active: dict[str, Any] | None, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+    """Start with a time limit; return what came of it, and the settings that the job was given."""
+    databricks.find_job_id_by_name.return_value = 7
+    databricks.active_run.return_value = active
+    begun = context()
+    begun["ti"].dag_id = "streams"
+    begun["ti"].get_dagrun_state.side_effect = arguments.pop("state", ["running"])
+    operator = DatabricksStartStreamOperator(task_id="start", job=JOB, run_key="manual-1", **arguments)
+    with time_machine.travel(1_900_000_000, tick=False):
+        outcome = operator.execute(begun)
+    (put,) = databricks.put_job.call_args_list
+    return outcome["started"], put.args[0]
+
+
+@pytest.mark.parametrize("limit", ["86400", "0"])
+def test_a_run_is_started_with_its_time_limit(databricks: Any, limit: str) -> None:
+    assert limited(databricks, None, time_limit=limit) == (True, {**JOB, "timeout_seconds": int(limit)})
+
+
+def test_the_limit_of_an_own_run_begins_anew(databricks: Any) -> None:
+    databricks.time_limit.return_value = 5
+    active = {**started_by("manual-1"), "start_time": HOUR_AGO}
+    assert limited(databricks, active, time_limit="86400") == (True, {**JOB, "timeout_seconds": 90_000})
+
+
+@pytest.mark.parametrize("over", ["success", "failed"])
+def test_a_run_that_was_left_behind_is_adopted(databricks: Any, over: str) -> None:
+    databricks.time_limit.return_value = 172_800
+    active = {**started_by("manual__2026-01-01T00=3A00=3A00=2B00=3A00"), "start_time": HOUR_AGO}
+    adopted = limited(databricks, active, time_limit="86400", state=[over])
+    assert adopted == (True, {**JOB, "timeout_seconds": 90_000})
+    databricks.run_now.assert_not_called()
+
+
+@pytest.mark.parametrize(
+    ("limit", "starter", "states"),
+    [
+        (172_800, "manual-0", ["running"]),
+        (172_800, "manual-0", ["queued"]),
+        (172_800, "manual-0", [RuntimeError("not found")]),  # another Airflow's
+        (172_800, "x==" + "0" * 64, []),  # a key that does not tell its run
+        (172_800, "", []),  # started on its page
+        (0, "manual-0", []),  # kept on purpose
+    ],
+)
+def test_what_others_stop_or_keep_is_left_to_them(
+    databricks: Any, limit: int, starter: str, states: list[Any]
+) -> None:
+    databricks.time_limit.return_value = limit
+    active = {**started_by(starter), "start_time": HOUR_AGO}
+    left = limited(databricks, active, time_limit="86400", state=states)
+    assert left == (False, {**JOB, "timeout_seconds": limit})
+
+
+@pytest.mark.parametrize("starter", ["manual-0", "manual-1"])
+def test_a_run_that_is_to_be_kept_has_no_limit_from_now_on(databricks: Any, starter: str) -> None:
+    databricks.time_limit.return_value = 172_800
+    active = {**started_by(starter), "start_time": HOUR_AGO}
+    kept = limited(databricks, active, time_limit="0")
+    assert kept == (starter == "manual-1", {**JOB, "timeout_seconds": 0})
+
+
 def test_a_run_that_is_ending_is_waited_for_and_not_adopted(databricks: Any) -> None:
     databricks.active_run.return_value = {**started_by("manual-1"), **lives("TERMINATING")}
     with pytest.raises(TaskDeferred) as deferred:
