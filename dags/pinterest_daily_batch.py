@@ -19,6 +19,7 @@ The run page (link on the task) has the notebook's output and traceback.
   and their tables stay the last good ones. It is not tried again: mend the source or a rule (then run with
   `retry_quarantined`), or allow more with the parameter that the message names.
 - `publish` (copies that object to `answers/latest.json`): until it succeeds the previous answers stay in place.
+  Answers that are older than the published ones are refused; the message has the command that puts them back.
 - `maintenance_due` and `maintain` (`OPTIMIZE`, `VACUUM`): the answers are out by then, and they may simply be
   cleared. Where maintenance is not due, `maintain` is skipped.
 
@@ -37,7 +38,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.providers.amazon.aws.operators.s3 import S3CopyObjectOperator
 from airflow.sdk import CronTriggerTimetable, Param, chain, dag, get_current_context, task
 
 from pinterest_pipeline import upkeep
@@ -45,6 +45,7 @@ from pinterest_pipeline.alarms import failed_run
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
 from pinterest_pipeline.hooks.answers import LATEST_KEY, answers_key
+from pinterest_pipeline.operators.answers import PublishAnswersOperator
 from pinterest_pipeline.operators.databricks import (
     DatabricksNotebookRunOperator,
     DatabricksServerlessNotebookOperator,
@@ -168,7 +169,7 @@ def pinterest_daily_batch() -> None:
     ]
     limits = {name: f"{{{{ params.{name} }}}}" for name in (*SHARES, "max_age_hours")}
     queries = notebook("queries", source="batch", **limits)
-    publish = S3CopyObjectOperator(
+    publish = PublishAnswersOperator(
         task_id="publish",
         source_bucket_name=SETTINGS.bucket,
         source_bucket_key=answers_key(RUN_KEY),

@@ -35,8 +35,9 @@ prefix. Nothing else here stops or deletes what it has not made.
   still starts; waits until it is over): the run had failed by itself, or does not end; the message has its page.
 - `reconcile` (acknowledged ≤ committed; read = clean + superseded + quarantined): the message names leg, table
   and counts.
-- `delete_wanted`, `delete_streams` (skipped unless asked for): permissions of `aws_default`. Streams that are made
-  anew under the same names need new checkpoints: delete the folder `[pinterest] checkpoint_dir`. The tables stay.
+- `delete_wanted`, `delete_streams` (skipped unless asked for; not there, and not offered, where
+  `[pinterest] may_delete_streams` is false; waits until they are gone): permissions of `aws_default`. Streams that are
+  made anew under the same names need new checkpoints: delete the folder `[pinterest] checkpoint_dir`. The tables stay.
 
 A retry of `start_job` finds the run it has started. A retry of `emulate` posts again, which changes nothing: the
 newest record of a post wins. The run's ledger is the XCom of `reconcile`.
@@ -121,8 +122,23 @@ TIME_LIMIT = timedelta(hours=48)
 JOB_TIME_LIMIT = f"{{{{ 0 if params.get('job') == 'keep' else {TIME_LIMIT.total_seconds():.0f} }}}}"
 
 IS_STOPPED = (
-    "{{ params.delete_streams or params.job == 'stop' or "
+    "{{ params.get('delete_streams', False) or params.job == 'stop' or "
     "(params.job == 'drain' and ti.xcom_pull(task_ids='start_job', key='started')) }}"
+)
+
+DELETE_STREAMS = (
+    {
+        "delete_streams": Param(
+            False,
+            type="boolean",
+            title="Delete the streams",
+            description_md=(
+                "When everything is committed, stop the job and delete the three streams (needs Confirm)."
+            ),
+        )
+    }
+    if SETTINGS.may_delete_streams
+    else {}
 )
 
 
@@ -163,14 +179,7 @@ IS_STOPPED = (
                 "- **stop** stops it, whoever started it (needs Confirm)"
             ),
         ),
-        "delete_streams": Param(
-            False,
-            type="boolean",
-            title="Delete the streams",
-            description_md=(
-                "When everything is committed, stop the job and delete the three streams (needs Confirm)."
-            ),
-        ),
+        **DELETE_STREAMS,
         "confirm": Param(
             None,
             type=["null", "string"],
@@ -190,12 +199,13 @@ def pinterest_kinesis_streams() -> None:
         from pinterest_pipeline.hooks.progress import StreamProgressHook
 
         params = get_current_context()["params"]
-        if (params["job"] == "stop" or params["delete_streams"]) and params["confirm"] != SETTINGS.prefix:
-            what = (
-                "delete the streams"
-                if params["delete_streams"]
-                else "stop a job that another run has started"
+        deletes = params.get("delete_streams", False)
+        if deletes and not SETTINGS.may_delete_streams:
+            raise AirflowFailException(
+                "The streams are not Airflow's to delete: [pinterest] may_delete_streams is false. Nothing was done."
             )
+        if (params["job"] == "stop" or deletes) and params["confirm"] != SETTINGS.prefix:
+            what = "delete the streams" if deletes else "stop a job that another run has started"
             raise AirflowFailException(
                 f"To {what}, set confirm to {SETTINGS.prefix!r}; it is {params['confirm'] or ''!r}. Nothing was done."
             )
@@ -296,17 +306,22 @@ def pinterest_kinesis_streams() -> None:
         after = StreamProgressHook(bucket=SETTINGS.bucket, key=SETTINGS.progress_key).read()
         return streams_ledger(tables, before, after, STREAMS)
 
-    @task.short_circuit(execution_timeout=timedelta(minutes=5))
-    def delete_wanted() -> bool:
-        return bool(get_current_context()["params"]["delete_streams"])
-
-    delete_streams = KinesisDeleteStreamOperator(
-        task_id="delete_streams", stream_names=STREAM_NAMES, execution_timeout=timedelta(minutes=5)
-    )
-
     ledger = reconcile(report["tables"], before)
     chain(before, create_streams, streams_active, scale_streams, start_job, report, committed, stop_job)
-    chain([committed, stop_job], ledger, delete_wanted(), delete_streams)
+    chain([committed, stop_job], ledger)
+
+    if SETTINGS.may_delete_streams:
+
+        @task.short_circuit(execution_timeout=timedelta(minutes=5))
+        def delete_wanted() -> bool:
+            return bool(get_current_context()["params"]["delete_streams"])
+
+        delete_streams = KinesisDeleteStreamOperator(
+            task_id="delete_streams",
+            stream_names=STREAM_NAMES,
+            poll_interval=SETTINGS.poll_seconds,
+        )
+        chain(ledger, delete_wanted(), delete_streams)
 
 
 pinterest_kinesis_streams()

@@ -76,8 +76,8 @@ def refuse_endless(params: Mapping[str, Any]) -> None:
     needed = posts / rate if rate else 0
     if needed > allowed:
         raise ParametersRefused(
-            f"{posts:.0f} posts at {rate:g} a second take {_hours(needed)}, more than the {_hours(allowed)} that emulate "
-            "has for them. Send fewer, or faster. Nothing was done."
+            f"{posts:.0f} posts at {rate:g} a second take {_hours(needed)}, more than the {_hours(allowed)} "
+            "that emulate has for them. Send fewer, or faster. Nothing was done."
         )
 
 

@@ -358,6 +358,30 @@ def test_when_the_stream_job_is_stopped(
     assert stop.render_template(stop.stop, {"params": params, "ti": Ti()}) == is_stopped
 
 
+FORBIDDEN = {"MAY_DELETE_STREAMS": "false"}
+
+
+def test_deleting_is_not_offered_where_it_is_not_allowed(parse: Parse) -> None:
+    dag = parse(**FORBIDDEN).dags["pinterest_kinesis_streams"]
+    assert "delete_streams" not in dag.params
+    assert set(EDGES[dag.dag_id]) - set(dag.task_ids) == {"delete_wanted", "delete_streams"}
+    stop = dag.get_task("stop_job")
+    assert stop.render_template(stop.stop, {"params": {"job": "stop"}, "ti": None}) == "True"
+    assert stop.render_template(stop.stop, {"params": {"job": "keep"}, "ti": None}) == "False"
+
+
+def test_deleting_is_refused_before_anything_is_done_where_it_is_not_allowed(parse: Parse) -> None:
+    before = parse(**FORBIDDEN).dags["pinterest_kinesis_streams"].get_task("progress_before")
+    params = {"job": "drain", "delete_streams": True, "confirm": "pinterest"}  # the API takes unknown names
+    with (
+        mock.patch.dict(
+            before.python_callable.__globals__, {"get_current_context": lambda: {"params": params}}
+        ),
+        pytest.raises(AirflowFailException, match=r"may_delete_streams is false\. Nothing was done"),
+    ):
+        before.python_callable()
+
+
 @pytest.mark.parametrize(
     "params",
     [
