@@ -19,6 +19,7 @@ The run page (link on the task) has the notebook's output and traceback.
   and their tables stay the last good ones. It is not tried again: mend the source or a rule (then run with
   `retry_quarantined`), or allow more with the parameter that the message names.
 - `publish` (copies that object to `answers/latest.json`): until it succeeds the previous answers stay in place.
+  Answers that are older than the published ones are refused; the message has the command that puts them back.
 - `maintenance_due` and `maintain` (`OPTIMIZE`, `VACUUM`): the answers are out by then, and they may simply be
   cleared. Where maintenance is not due, `maintain` is skipped.
 
@@ -37,8 +38,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.providers.amazon.aws.operators.s3 import S3CopyObjectOperator
-from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator
 from airflow.sdk import CronTriggerTimetable, Param, chain, dag, get_current_context, task
 
 from pinterest_pipeline import upkeep
@@ -46,9 +45,13 @@ from pinterest_pipeline.alarms import failed_run
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
 from pinterest_pipeline.hooks.answers import LATEST_KEY, answers_key
-from pinterest_pipeline.operators.databricks import DatabricksServerlessNotebookOperator
+from pinterest_pipeline.operators.answers import PublishAnswersOperator
+from pinterest_pipeline.operators.databricks import (
+    DatabricksNotebookRunOperator,
+    DatabricksServerlessNotebookOperator,
+)
 from pinterest_pipeline.params import number_param
-from pinterest_pipeline.retries import NotebookRetryPolicy
+from pinterest_pipeline.retries import RETRIES, NotebookRetryPolicy
 from pinterest_pipeline.tags import Tag
 from pinterest_pipeline.templates import FILTERS, RUN_KEY
 
@@ -64,7 +67,7 @@ SHARES = {
 """Thresholds of the quality gate: the largest share that passes, and of what."""
 
 
-def notebook(name: str, **parameters: str) -> DatabricksNotebookOperator:
+def notebook(name: str, **parameters: str) -> DatabricksNotebookRunOperator:
     """Return the task that runs a notebook; its parameters are widgets, so all are text."""
     arguments: dict[str, Any] = {
         "task_id": name,
@@ -81,11 +84,12 @@ def notebook(name: str, **parameters: str) -> DatabricksNotebookOperator:
         },
         "polling_period_seconds": SETTINGS.poll_seconds,
         "deferrable": True,
+        "execution_timeout": timedelta(hours=4),  # of the Databricks run, too
         "retry_policy": NotebookRetryPolicy(),
     }
     if SETTINGS.compute.serverless:
         return DatabricksServerlessNotebookOperator(**arguments)
-    return DatabricksNotebookOperator(**arguments, **SETTINGS.compute.as_task())
+    return DatabricksNotebookRunOperator(**arguments, **SETTINGS.compute.as_task())
 
 
 def threshold(name: str, default: float, what: str) -> Param:
@@ -115,16 +119,14 @@ def threshold(name: str, default: float, what: str) -> Param:
         "asset_triggered",
         "asset_materialization",
     ],
-    dagrun_timeout=timedelta(hours=12),
     tags=[Tag.PINTEREST, Tag.BATCH, Tag.TIER_1],
     doc_md=__doc__,
     user_defined_filters=FILTERS,
     on_failure_callback=failed_run(SETTINGS),
     default_args={
         "owner": "pinterest",
-        "retries": 2,
-        "retry_delay": timedelta(seconds=30),
-        "execution_timeout": timedelta(hours=4),
+        **RETRIES,
+        "execution_timeout": timedelta(minutes=30),
     },
     params={
         "full_refresh": Param(
@@ -167,7 +169,7 @@ def pinterest_daily_batch() -> None:
     ]
     limits = {name: f"{{{{ params.{name} }}}}" for name in (*SHARES, "max_age_hours")}
     queries = notebook("queries", source="batch", **limits)
-    publish = S3CopyObjectOperator(
+    publish = PublishAnswersOperator(
         task_id="publish",
         source_bucket_name=SETTINGS.bucket,
         source_bucket_key=answers_key(RUN_KEY),

@@ -12,18 +12,21 @@ from unittest import mock
 import jsonschema
 import pytest
 import time_machine
-from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 
-from pinterest_pipeline.operators.databricks import DatabricksServerlessNotebookOperator
+from pinterest_pipeline.operators.databricks import (
+    DatabricksNotebookRunOperator,
+    DatabricksServerlessNotebookOperator,
+)
 from pinterest_pipeline.tags import TIERS, Tag
 
 Parse = Callable[..., Any]
 
 EDGES: dict[str, dict[str, set[str]]] = {
     "pinterest_msk_ingestion": {
+        "check_parameters": {"create_topics"},
         "create_topics": {"connector_running"},
         "connector_running": {"emulate"},
         "emulate": {"landed", "reconcile"},
@@ -93,21 +96,16 @@ class TestEachDag:
         for task_id in dag.task_ids:
             assert f"`{task_id}`" in dag.doc_md
 
-    def test_it_runs_once_at_a_time_and_not_for_ever(self, dag_bag: Any, dag_id: str) -> None:
+    def test_it_runs_once_at_a_time(self, dag_bag: Any, dag_id: str) -> None:
         dag = dag_bag.dags[dag_id]
         assert dag.max_active_runs == 1
         assert dag.catchup is False
-        assert timedelta() < dag.dagrun_timeout <= timedelta(hours=12)
 
     def test_every_task_has_owner_retries_and_a_timeout(self, dag_bag: Any, dag_id: str) -> None:
         for task in dag_bag.dags[dag_id].tasks:
             assert task.owner == "pinterest", task.task_id
-            assert task.retries == 2, task.task_id
+            assert task.retries == 3, task.task_id
             assert timedelta() < task.execution_timeout <= timedelta(hours=4), task.task_id
-
-    def test_waits_take_no_worker(self, dag_bag: Any, dag_id: str) -> None:
-        for task in dag_bag.dags[dag_id].tasks:
-            assert getattr(task, "deferrable", True) or task.task_id == "start_job", task.task_id
 
     def test_params_are_typed_and_described(self, dag_bag: Any, dag_id: str) -> None:
         params = dag_bag.dags[dag_id].params
@@ -199,7 +197,7 @@ NOTEBOOKS = ("configure", "clean_pin", "clean_geo", "clean_user", "queries", "ma
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebooks_run_each_on_its_own(dag_bag: Any, name: str) -> None:
     task = dag_bag.dags["pinterest_daily_batch"].get_task(name)
-    assert type(task) is DatabricksNotebookOperator
+    assert type(task) is DatabricksNotebookRunOperator
     assert task.deferrable
     assert task._databricks_workflow_task_group is None, (
         "a retry in a workflow would poll the failed run again"
@@ -217,7 +215,7 @@ def test_notebooks_run_each_on_its_own(dag_bag: Any, name: str) -> None:
     [
         (
             {"new_cluster": {"num_workers": 1, "data_security_mode": "SINGLE_USER"}},
-            DatabricksNotebookOperator,
+            DatabricksNotebookRunOperator,
             {"new_cluster": {"num_workers": 1, "data_security_mode": "SINGLE_USER"}},
         ),
         ({"serverless": True}, DatabricksServerlessNotebookOperator, {}),
@@ -358,6 +356,30 @@ def test_when_the_stream_job_is_stopped(
             return started
 
     assert stop.render_template(stop.stop, {"params": params, "ti": Ti()}) == is_stopped
+
+
+FORBIDDEN = {"MAY_DELETE_STREAMS": "false"}
+
+
+def test_deleting_is_not_offered_where_it_is_not_allowed(parse: Parse) -> None:
+    dag = parse(**FORBIDDEN).dags["pinterest_kinesis_streams"]
+    assert "delete_streams" not in dag.params
+    assert set(EDGES[dag.dag_id]) - set(dag.task_ids) == {"delete_wanted", "delete_streams"}
+    stop = dag.get_task("stop_job")
+    assert stop.render_template(stop.stop, {"params": {"job": "stop"}, "ti": None}) == "True"
+    assert stop.render_template(stop.stop, {"params": {"job": "keep"}, "ti": None}) == "False"
+
+
+def test_deleting_is_refused_before_anything_is_done_where_it_is_not_allowed(parse: Parse) -> None:
+    before = parse(**FORBIDDEN).dags["pinterest_kinesis_streams"].get_task("progress_before")
+    params = {"job": "drain", "delete_streams": True, "confirm": "pinterest"}  # the API takes unknown names
+    with (
+        mock.patch.dict(
+            before.python_callable.__globals__, {"get_current_context": lambda: {"params": params}}
+        ),
+        pytest.raises(AirflowFailException, match=r"may_delete_streams is false\. Nothing was done"),
+    ):
+        before.python_callable()
 
 
 @pytest.mark.parametrize(
