@@ -48,7 +48,7 @@ from typing import Any
 from airflow.sdk import Param, chain, dag, get_current_context, task
 from pendulum import datetime
 
-from pinterest_pipeline.alarms import failed_run
+from pinterest_pipeline.alarms import failed_run, refuse
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
 from pinterest_pipeline.emulating import checked, emulation_params, log_progress, push_report
@@ -173,19 +173,19 @@ IS_STOPPED = (
 def pinterest_kinesis_streams() -> None:
     @task(execution_timeout=timedelta(minutes=5))
     def progress_before() -> dict[str, Any]:
-        from airflow.sdk.exceptions import AirflowFailException
-
         from pinterest_pipeline.hooks.progress import StreamProgressHook
 
-        params = get_current_context()["params"]
+        context = get_current_context()
+        params = context["params"]
         if (params["job"] == "stop" or params["delete_streams"]) and params["confirm"] != SETTINGS.prefix:
             what = (
                 "delete the streams"
                 if params["delete_streams"]
                 else "stop a job that another run has started"
             )
-            raise AirflowFailException(
-                f"To {what}, set confirm to {SETTINGS.prefix!r}; it is {params['confirm'] or ''!r}. Nothing was done."
+            refuse(
+                context,
+                f"To {what}, set confirm to {SETTINGS.prefix!r}; it is {params['confirm'] or ''!r}. Nothing was done.",
             )
         return StreamProgressHook(bucket=SETTINGS.bucket, key=SETTINGS.progress_key).read()
 

@@ -370,12 +370,14 @@ def test_when_the_stream_job_is_stopped(
 )
 def test_stopping_and_deleting_take_a_confirmation(dag_bag: Any, params: dict[str, Any]) -> None:
     before = dag_bag.dags["pinterest_kinesis_streams"].get_task("progress_before")
+    context = {"params": params, "ti": mock.Mock()}
     with (
-        mock.patch.dict(
-            before.python_callable.__globals__, {"get_current_context": lambda: {"params": params}}
-        ),
+        mock.patch.dict(before.python_callable.__globals__, {"get_current_context": lambda: context}),
         pytest.raises(
             AirflowFailException, match=r"set confirm to 'pinterest'; it is '(yes)?'\. Nothing was done"
         ),
     ):
         before.python_callable()
+    assert [call.kwargs["key"] for call in context["ti"].xcom_push.call_args_list] == [
+        "refused"
+    ]  # pages nobody
