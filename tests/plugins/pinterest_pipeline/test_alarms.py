@@ -143,7 +143,7 @@ def test_a_link_that_cannot_be_had_does_not_keep_the_message_back(inbox: Any) ->
 def test_refused_parameters_fail_the_run_and_page_nobody(inbox: Any) -> None:
     topic, read = inbox
     ti = mock.Mock(spec=RuntimeTaskInstance)
-    with pytest.raises(AirflowFailException, match="^set confirm to 'pinterest'$"):
+    with pytest.raises(AirflowFailException, match=r"^set confirm to 'pinterest'$"):
         refuse({"ti": ti}, "set confirm to 'pinterest'")
     ((_, pushed),) = ti.xcom_push.call_args_list
 
