@@ -195,12 +195,14 @@ def pinterest_kinesis_streams() -> None:
         task_id="create_streams",
         stream_names=STREAM_NAMES,
         shard_count="{{ params.shards | int or 1 }}",
+        region_name=SETTINGS.region,
         execution_timeout=timedelta(minutes=5),
     )
 
     streams_active = KinesisStreamStatusSensor(
         task_id="streams_active",
         stream_names=STREAM_NAMES,
+        region_name=SETTINGS.region,
         poke_interval=SETTINGS.poll_seconds,
         timeout=timedelta(minutes=10),
     )
@@ -209,6 +211,7 @@ def pinterest_kinesis_streams() -> None:
         task_id="scale_streams",
         stream_names=STREAM_NAMES,
         shard_count="{{ params.shards | int or '' }}",
+        region_name=SETTINGS.region,
         poll_interval=SETTINGS.poll_seconds,
         execution_timeout=timedelta(minutes=30),
     )
@@ -261,6 +264,7 @@ def pinterest_kinesis_streams() -> None:
         stream_names=STREAM_NAMES,
         bucket=SETTINGS.bucket,
         progress_key=SETTINGS.progress_key,
+        region_name=SETTINGS.region,
         databricks_run_id=run_id,
         cancel_on_kill=start_job.output["started"],
         poke_interval=SETTINGS.poll_seconds,
@@ -290,7 +294,10 @@ def pinterest_kinesis_streams() -> None:
         return bool(get_current_context()["params"]["delete_streams"])
 
     delete_streams = KinesisDeleteStreamOperator(
-        task_id="delete_streams", stream_names=STREAM_NAMES, execution_timeout=timedelta(minutes=5)
+        task_id="delete_streams",
+        stream_names=STREAM_NAMES,
+        region_name=SETTINGS.region,
+        execution_timeout=timedelta(minutes=5),
     )
 
     ledger = reconcile(report["tables"], before)
