@@ -51,7 +51,7 @@ from typing import Any
 from airflow.sdk import Param, chain, dag, get_current_context, task
 from pendulum import datetime
 
-from pinterest_pipeline.alarms import failed_run
+from pinterest_pipeline.alarms import failed_run, refuse
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
 from pinterest_pipeline.emulating import (
@@ -194,20 +194,21 @@ DELETE_STREAMS = (
 def pinterest_kinesis_streams() -> None:
     @task(execution_timeout=timedelta(minutes=5))
     def progress_before() -> dict[str, Any]:
-        from airflow.sdk.exceptions import AirflowFailException
-
         from pinterest_pipeline.hooks.progress import StreamProgressHook
 
-        params = get_current_context()["params"]
+        context = get_current_context()
+        params = context["params"]
         deletes = params.get("delete_streams", False)
         if deletes and not SETTINGS.may_delete_streams:
-            raise AirflowFailException(
-                "The streams are not Airflow's to delete: [pinterest] may_delete_streams is false. Nothing was done."
+            refuse(
+                context,
+                "The streams are not Airflow's to delete: [pinterest] may_delete_streams is false. Nothing was done.",
             )
         if (params["job"] == "stop" or deletes) and params["confirm"] != SETTINGS.prefix:
             what = "delete the streams" if deletes else "stop a job that another run has started"
-            raise AirflowFailException(
-                f"To {what}, set confirm to {SETTINGS.prefix!r}; it is {params['confirm'] or ''!r}. Nothing was done."
+            refuse(
+                context,
+                f"To {what}, set confirm to {SETTINGS.prefix!r}; it is {params['confirm'] or ''!r}. Nothing was done.",
             )
         refuse_endless(params)
         return StreamProgressHook(bucket=SETTINGS.bucket, key=SETTINGS.progress_key).read()
@@ -218,12 +219,14 @@ def pinterest_kinesis_streams() -> None:
         task_id="create_streams",
         stream_names=STREAM_NAMES,
         shard_count="{{ params.shards | int or 1 }}",
+        region_name=SETTINGS.region,
         execution_timeout=timedelta(minutes=5),
     )
 
     streams_active = KinesisStreamStatusSensor(
         task_id="streams_active",
         stream_names=STREAM_NAMES,
+        region_name=SETTINGS.region,
         poke_interval=SETTINGS.poll_seconds,
         timeout=timedelta(minutes=10),
     )
@@ -232,6 +235,7 @@ def pinterest_kinesis_streams() -> None:
         task_id="scale_streams",
         stream_names=STREAM_NAMES,
         shard_count="{{ params.shards | int or '' }}",
+        region_name=SETTINGS.region,
         poll_interval=SETTINGS.poll_seconds,
     )
 
@@ -283,6 +287,7 @@ def pinterest_kinesis_streams() -> None:
         stream_names=STREAM_NAMES,
         bucket=SETTINGS.bucket,
         progress_key=SETTINGS.progress_key,
+        region_name=SETTINGS.region,
         databricks_run_id=run_id,
         cancel_on_kill=start_job.output["started"],
         poke_interval=SETTINGS.poll_seconds,
@@ -319,6 +324,7 @@ def pinterest_kinesis_streams() -> None:
         delete_streams = KinesisDeleteStreamOperator(
             task_id="delete_streams",
             stream_names=STREAM_NAMES,
+            region_name=SETTINGS.region,
             poll_interval=SETTINGS.poll_seconds,
         )
         chain(ledger, delete_wanted(), delete_streams)

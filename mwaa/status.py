@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mwaa import connections
+from botocore.exceptions import BotoCoreError, ClientError
+
+from mwaa import connections, package
 from mwaa.deployment import Deployment
 from mwaa.errors import DeployError
 from mwaa.stacks import GOOD, Say
@@ -46,6 +48,7 @@ def _lines(deployment: Deployment, client: Callable[[str], Any]) -> Iterator[Lin
         ("connect", _connector),
         ("source", _database),
         ("environment", _environment),
+        ("environment", _dags),
         ("alarms", _alarms),
         ("secrets", _connections),
     ):
@@ -98,6 +101,49 @@ def _environment(deployment: Deployment, client: Callable[[str], Any]) -> Iterat
     failed = last.get("Error", {}).get("ErrorMessage", "") if last.get("Status") == "FAILED" else ""
     state = f"{found['Status']}  https://{found.get('WebserverUrl', '')}"
     yield Line("MWAA environment", found["Status"] == "AVAILABLE" and not failed, f"{state} {failed}".strip())
+
+
+def _dags(deployment: Deployment, client: Callable[[str], Any]) -> Iterator[Line]:
+    """Yield a line for each DAG and each file that Airflow cannot parse, as Airflow's own API tells it."""
+    mwaa, name = client("mwaa"), deployment.settings.name
+    if mwaa.get_environment(Name=name)["Environment"]["Status"] != "AVAILABLE":
+        return  # the environment's own line says so
+
+    def ask(path: str, **query: Any) -> dict[str, Any]:
+        reply = mwaa.invoke_rest_api(Name=name, Path=path, Method="GET", QueryParameters=query)
+        found: dict[str, Any] = reply["RestApiResponse"]
+        return found
+
+    try:
+        known = {each["dag_id"]: each for each in ask("/dags", limit=100)["dags"]}
+        for dag_id in sorted(path.stem for path in (package.ROOT / "dags").glob("*.py")):
+            if dag_id in known:
+                runs = ask(f"/dags/{dag_id}/dagRuns", limit=1, order_by="-run_after")["dag_runs"]
+                yield _dag(known[dag_id], runs)
+            else:
+                yield Line(f"DAG {dag_id}", False, "Airflow does not know it")
+        for error in ask("/importErrors", limit=100)["import_errors"]:
+            said = (error["stack_trace"].strip().splitlines() or ["no reason given"])[-1]
+            yield Line(f"file {error['filename'].rsplit('/', 1)[-1]}", False, f"cannot be parsed: {said}")
+    except (BotoCoreError, ClientError) as error:
+        said = getattr(error, "response", {}).get("RestApiResponse") or error
+        yield Line(
+            "DAGs",
+            False,
+            f"Airflow's API was not read: {said}. That takes airflow:InvokeRestApi on role/{name}/Viewer",
+        )
+
+
+def _dag(dag: dict[str, Any], runs: list[dict[str, Any]]) -> Line:
+    state = "paused: switch it on in Airflow, or it never runs" if dag["is_paused"] else "active"
+    last = "no run yet"
+    if runs:
+        last = f"last run {runs[0]['state']}, {runs[0]['end_date'] or runs[0]['run_after']}"
+    good = (
+        not dag["is_paused"] and not dag["has_import_errors"] and [run["state"] for run in runs] != ["failed"]
+    )
+    parsed = "; its file cannot be parsed any more" if dag["has_import_errors"] else ""
+    return Line(f"DAG {dag['dag_id']}", good, f"{state}; {last}{parsed}")
 
 
 def _alarms(deployment: Deployment, client: Callable[[str], Any]) -> Iterator[Line]:

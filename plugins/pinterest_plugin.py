@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow.plugins_manager import AirflowPlugin
+from airflow.sdk.configuration import conf
 
-from pinterest_pipeline.page import create_app
+from pinterest_pipeline.page import Page
 
 PREFIX = "/pinterest"
 
@@ -16,12 +18,13 @@ class PinterestPlugin(AirflowPlugin):
 
     name = "pinterest_pipeline"
     fastapi_apps: list[Any] = [  # noqa: RUF012  Airflow reads plain class attributes
-        {"app": create_app(), "url_prefix": PREFIX, "name": "Pinterest pipeline"}
+        {"app": Page(), "url_prefix": PREFIX, "name": "Pinterest pipeline"}
     ]
     external_views: list[Any] = [  # noqa: RUF012
         {
             "name": "Pinterest pipeline",
-            "href": f"{PREFIX}/",
+            # Airflow may be served below a path.
+            "href": f"{urlsplit(conf.get('api', 'base_url', fallback='')).path.rstrip('/')}{PREFIX}/",
             "destination": "nav",
             "category": "browse",
             "url_route": "pinterest-pipeline",

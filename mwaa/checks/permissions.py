@@ -15,6 +15,7 @@ from mwaa.checks.report import Context, Result, missing, ok, refused_as, unseen
 ROLES = "arn:aws:iam::{account}:role/{name}-*"
 PROFILES = "arn:aws:iam::{account}:instance-profile/{name}-*"
 LOGS = "arn:aws:logs:{region}:{account}:log-group:/{name}/*"
+ALARMS = "arn:aws:cloudwatch:{region}:{account}:alarm:{name}-*"
 SECRETS = "arn:aws:secretsmanager:{region}:{account}:secret:{name}/connections/*"
 DELIVER_LOGS = ("logs:CreateLogDelivery", "logs:PutResourcePolicy", "logs:DescribeResourcePolicies")
 Needs = dict[str, tuple[str, ...]]
@@ -142,12 +143,10 @@ NEEDS: dict[str, Needs] = {
         "arn:aws:sns:{region}:{account}:{name}-alarms": (
             *("sns:CreateTopic", "sns:GetTopicAttributes", "sns:SetTopicAttributes", "sns:Subscribe"),
         ),
-        "arn:aws:cloudwatch:{region}:{account}:alarm:{name}-*": (
-            "cloudwatch:PutMetricAlarm",
-            "cloudwatch:DescribeAlarms",
-        ),
+        ALARMS: ("cloudwatch:PutMetricAlarm", "cloudwatch:DescribeAlarms"),
     },
     "environment": {
+        ALARMS: ("cloudwatch:PutMetricAlarm", "cloudwatch:DescribeAlarms"),
         "arn:aws:airflow:{region}:{account}:environment/{name}": (
             *("airflow:CreateEnvironment", "airflow:GetEnvironment"),
         ),

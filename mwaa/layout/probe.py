@@ -58,7 +58,7 @@ def web_server() -> list[str]:
     refused = TestClient(app).get("/").status_code
     if refused not in {401, 403}:
         wrong.append(f"the page answers {refused} to somebody who is not logged in")
-    app.dependency_overrides[get_user] = lambda: None
+    app.app.dependency_overrides[get_user] = lambda: None
     page = TestClient(app).get("/")
     if "html" not in page.headers.get("content-type", ""):
         wrong.append(f"the page answers {page.status_code} {page.text[:200]}")

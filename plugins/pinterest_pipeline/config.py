@@ -130,7 +130,7 @@ class Settings:
     :param checkpoint_dir: folder of the stream's checkpoints.
     :param kinesis_endpoint_url: Kinesis as the notebooks reach it; empty: AWS.
     :param secret_scope: Databricks secret scope with AWS keys; empty: the cluster's instance profile.
-    :param region: region of the streams.
+    :param region: region of the streams, for Airflow and for the notebook.
     :param topic_partitions: partitions of a topic that has to be created; -1: the brokers' default.
     :param topic_replication: its replication factor; -1: the brokers' default.
     :param may_delete_streams: whether Airflow's role may delete the streams, so that the form offers it.

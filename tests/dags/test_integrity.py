@@ -392,12 +392,28 @@ def test_deleting_is_refused_before_anything_is_done_where_it_is_not_allowed(par
 )
 def test_stopping_and_deleting_take_a_confirmation(dag_bag: Any, params: dict[str, Any]) -> None:
     before = dag_bag.dags["pinterest_kinesis_streams"].get_task("progress_before")
+    context = {"params": params, "ti": mock.Mock()}
     with (
-        mock.patch.dict(
-            before.python_callable.__globals__, {"get_current_context": lambda: {"params": params}}
-        ),
+        mock.patch.dict(before.python_callable.__globals__, {"get_current_context": lambda: context}),
         pytest.raises(
             AirflowFailException, match=r"set confirm to 'pinterest'; it is '(yes)?'\. Nothing was done"
         ),
     ):
         before.python_callable()
+    assert [call.kwargs["key"] for call in context["ti"].xcom_push.call_args_list] == [
+        "refused"
+    ]  # pages nobody
+
+
+def test_whoever_calls_kinesis_does_so_in_the_region_of_the_settings(parse: Callable[..., Any]) -> None:
+    """The notebook reads the streams there: operators that looked elsewhere would make others of the same names."""
+    dag = parse(REGION="eu-central-1").dags["pinterest_kinesis_streams"]
+    callers = [task for task in dag.tasks if hasattr(task, "stream_names")]
+    assert {task.task_id: task.region_name for task in callers} == dict.fromkeys(
+        ("create_streams", "streams_active", "scale_streams", "committed", "delete_streams"), "eu-central-1"
+    )
+    assert {task.task_id for task in callers if task.hook.region_name != "eu-central-1"} == set()
+    committed = dag.get_task("committed")
+    committed.databricks_run_id, committed.positions = 7, {}  # as they are rendered
+    waiting = {task.task_id: task._trigger().region_name for task in callers if hasattr(task, "_trigger")}
+    assert waiting == dict.fromkeys(("streams_active", "scale_streams", "committed"), "eu-central-1")

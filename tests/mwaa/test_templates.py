@@ -19,6 +19,9 @@ KNOWN = (
 )
 
 
+TABLES = ("pin", "geo", "user")
+
+
 def test_every_template_is_a_part():
     assert {path.stem for path in TEMPLATES.glob("*.yaml")} - {"openapi"} == set(PARTS)
 
@@ -45,21 +48,101 @@ def test_no_parameter_takes_a_secret():
     }
 
 
+def alarms_of(part):
+    resources = template_of(part)["Resources"].values()
+    return {
+        each["Properties"]["AlarmName"].removeprefix("${Name}-"): each["Properties"]
+        for each in resources
+        if each["Type"] == "AWS::CloudWatch::Alarm"
+    }
+
+
 def test_every_alarm_has_a_runbook():
     runbooks = set(
         re.findall(r"^### (\S+)$", (TEMPLATES.parents[1] / "docs" / "operations.md").read_text(), re.M)
     )
-    alarms = [
-        each["Properties"]
-        for each in template_of("alarms")["Resources"].values()
-        if each["Type"].endswith("::Alarm")
+    for part in ("alarms", "environment"):
+        assert alarms_of(part)
+        for each, alarm in alarms_of(part).items():
+            name = re.search(r"docs/operations\.md, (\S+)$", alarm["AlarmDescription"])[1]
+            assert name in runbooks
+            assert each.startswith(name)
+            assert alarm["AlarmActions"]
+
+
+def watched(alarm):
+    """Metric, dimensions, statistic, seconds it is looked back over, and what the alarm makes of silence."""
+    dimensions = {each["Name"]: each["Value"] for each in alarm["Dimensions"]}
+    seconds = alarm["Period"] * alarm["EvaluationPeriods"]
+    condition = (alarm["ComparisonOperator"], alarm["Threshold"], alarm["TreatMissingData"])
+    return (alarm["Namespace"], alarm["MetricName"], dimensions, alarm["Statistic"], seconds, condition)
+
+
+def test_runs_that_do_not_happen_are_told_of():
+    """MWAA's metrics: https://docs.aws.amazon.com/mwaa/latest/userguide/access-metrics-cw.html"""
+    found = {name: watched(alarm) for name, alarm in alarms_of("environment").items()}
+    nothing_came = ("LessThanThreshold", 1, "breaching")
+    assert found == {
+        "batch-overdue": (
+            *("AmazonMWAA", "DAGDurationSuccess"),
+            {"Environment": "Environment", "DAG": "pinterest_daily_batch"},
+            *("SampleCount", 26 * 3600, nothing_came),
+        ),
+        "scheduler-heartbeat": (
+            *("AmazonMWAA", "SchedulerHeartbeat", {"Environment": "Environment", "Function": "Scheduler"}),
+            *("Sum", 1800, nothing_came),
+        ),
+        "import-errors": (
+            *("AmazonMWAA", "ImportErrors", {"Environment": "Environment", "Function": "DAG Processing"}),
+            *("Minimum", 900, ("GreaterThanThreshold", 0, "notBreaching")),
+        ),
+    }
+
+
+def queries(alarm):
+    """Expression -> its metrics by their ids: name and the last dimension's value."""
+    (expression,) = [each["Expression"] for each in alarm["Metrics"] if each.get("ReturnData", True)]
+    stats = {each["Id"]: each["MetricStat"] for each in alarm["Metrics"] if "MetricStat" in each}
+    return expression, {
+        name: (stat["Metric"]["MetricName"], stat["Metric"]["Dimensions"][-1]["Value"], stat["Period"])
+        for name, stat in stats.items()
+    }
+
+
+def test_lag_and_unread_records_ring_for_each_table():
+    """The iterator's age is measured by whoever reads: it cannot ring where nobody does."""
+    alarms = alarms_of("alarms")
+    assert queries(alarms["consumer-lag"]) == (
+        "MAX(METRICS())",
+        {table: ("SumOffsetLag", f"${{Prefix}}.{table}", 300) for table in TABLES},
+    )
+    for table in TABLES:
+        stream = f"streaming-${{Prefix}}-{table}"
+        assert queries(alarms[f"unread-{table}"]) == (
+            "IF(came > 0 AND FILL(reads, 0) == 0, 1, 0)",
+            {
+                "came": ("IncomingRecords", stream, 43_200),
+                "reads": ("GetRecords.Success", stream, 43_200),
+            },
+        )
+        assert alarms[f"iterator-age-{table}"]["Dimensions"][0]["Value"] == stream
+
+
+def test_a_triggerer_is_given_time_before_its_waits_move():
+    options = template_of("environment")["Resources"]["Environment"]["Properties"][
+        "AirflowConfigurationOptions"
     ]
-    assert alarms
-    for alarm in alarms:
-        name = re.search(r"docs/operations\.md, (\S+)$", alarm["AlarmDescription"])[1]
-        assert name in runbooks
-        assert alarm["AlarmName"].startswith("${Name}-" + name)
-        assert alarm["AlarmActions"]
+    assert options["triggerer.triggerer_health_check_threshold"] == "300"
+    # and Airflow has that option
+    from airflow.configuration import conf
+
+    assert conf.has_option("triggerer", "triggerer_health_check_threshold")
+
+
+def test_maintenance_by_aws_does_not_meet_maintenance_of_the_tables():
+    """Which begins at midnight of a Sunday (UTC), after the answers."""
+    day = template_of("environment")["Parameters"]["MaintenanceStart"]["Default"].split(":")[0]
+    assert day not in {"SUN", "MON"}
 
 
 def test_a_deployment_of_the_api_is_named_after_its_content():

@@ -7,7 +7,7 @@ import json
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +22,16 @@ Committed = Mapping[str, Mapping[str, str]]  # stream → shard → sequence num
 Positions = Mapping[str, Mapping[str, Mapping[str, Any]]]  # stream → shard → {"last": …, "records": n}
 
 COUNTED = 10_000
-"""Records of a shard that are counted, one answer of GetRecords; what is behind by more is behind by "more than" that.
+"""Records of all shards that are counted together; what is behind by more is behind by "more than" that.
 
 Each has to be read, which takes from the stream job what it drains with: a shard gives all its readers 2 MB a second.
 """
 COUNTED_AT_LAST = 100_000
 """As many are counted when the wait ends without all of it: nothing else is told then."""
+LARGEST_ANSWER = 10_000
+"""Records that GetRecords returns at most."""
 CALLS = 4
-"""For each 10,000 records: an empty answer does not mean that there are no records further on."""
+"""For each answer that is wanted: an empty one does not mean that there are no records further on."""
 FRUITLESS_ATTEMPTS = 5
 """Attempts of the stream job in a row that commit nothing: the next one will not either."""
 
@@ -139,6 +141,15 @@ class StreamCommittedTrigger(AwsPollingTrigger):
     def _databricks(self) -> DatabricksHook:
         return DatabricksHook(self.databricks_conn_id, caller="StreamCommittedTrigger")
 
+    def _kinesis(self) -> Any:
+        """Return a client for threads: to parse 10 MB of records in the event loop would stop all other waits."""
+        return KinesisHook(
+            aws_conn_id=self.aws_conn_id,
+            region_name=self.region_name,
+            verify=self.verify,
+            config=self.botocore_config,
+        ).get_conn()
+
     async def on_kill(self) -> None:
         """Cancel the run if it belongs to the task that is killed."""
         if self.cancel_on_kill and self.databricks_run_id is not None:
@@ -149,7 +160,7 @@ class StreamCommittedTrigger(AwsPollingTrigger):
         """Open the clients of S3, Kinesis and Databricks."""
         async with AsyncExitStack() as stack:
             s3 = await stack.enter_async_context(await self.open_client(S3Hook))
-            kinesis = await stack.enter_async_context(await self.open_client(KinesisHook))
+            kinesis = stack.enter_context(closing(await asyncio.to_thread(self._kinesis)))
             databricks = None
             if self.databricks_run_id is not None:
                 databricks = await stack.enter_async_context(self._databricks())
@@ -259,7 +270,7 @@ class ShardLag:
     Kinesis does not tell how many records follow another one. So they are read once, and their numbers kept until
     they are committed.
 
-    :param client: an open Kinesis client.
+    :param client: a Kinesis client of boto3, which is called in threads.
     :param stream: the stream.
     :param shard: the shard.
     :param belongs: whether a record (number, arrival in seconds since the epoch) counts; in a shard, the first that
@@ -289,8 +300,8 @@ class ShardLag:
         self._iterator: str | None = None
         self._read = ""
 
-    async def look(self, committed: str, most: int) -> None:
-        """Forget what is committed, and read on until so many are known to wait."""
+    def look(self, committed: str, most: int) -> None:
+        """Forget what is committed, and read on until so many are known to wait; blocks."""
         while self.waiting and reached(committed, self.waiting[0][0]):
             self.waiting.popleft()
         if self.whole or (self.more and len(self.waiting) >= most):
@@ -298,17 +309,18 @@ class ShardLag:
         if self._iterator is None or (committed and not reached(self._read, committed)):
             self.waiting.clear()
             self._read = committed
-            self._iterator = await self._start(committed)
-        for _ in range(CALLS * most // COUNTED):
-            if await self._call(committed) or len(self.waiting) >= most:
+            self._iterator = self._start(committed)
+        for _ in range(CALLS * -(-most // LARGEST_ANSWER)):
+            if self._call(committed, most - len(self.waiting)) or len(self.waiting) >= most:
                 return
 
-    async def _call(self, committed: str) -> bool:
+    def _call(self, committed: str, most: int) -> bool:
         """Read once; return whether there is no more to be read now."""
         try:
-            reply = await self.client.get_records(ShardIterator=self._iterator, Limit=COUNTED)
+            limit = max(1, min(most, LARGEST_ANSWER))
+            reply = self.client.get_records(ShardIterator=self._iterator, Limit=limit)
         except self.client.exceptions.ExpiredIteratorException:
-            self._iterator = await self._start(self._read)
+            self._iterator = self._start(self._read)
             return False
         except self.client.exceptions.ProvisionedThroughputExceededException:
             return True
@@ -327,11 +339,11 @@ class ShardLag:
         self.more = not at_the_tip
         return at_the_tip
 
-    async def _start(self, after: str) -> str:
+    def _start(self, after: str) -> str:
         start = {"ShardIteratorType": "TRIM_HORIZON"}
         if after:
             start = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": after}
-        reply = await self.client.get_shard_iterator(StreamName=self.stream, ShardId=self.shard, **start)
+        reply = self.client.get_shard_iterator(StreamName=self.stream, ShardId=self.shard, **start)
         iterator: str = reply["ShardIterator"]
         return iterator
 
@@ -340,7 +352,7 @@ class ConsumerLag:
     """
     Measures how far the stream job is behind: records, and seconds since the oldest of them was put.
 
-    :param client: an open Kinesis client.
+    :param client: a Kinesis client of boto3, which is called in threads.
     :param positions: stream → shard → its last record that counts; empty: all that came by `since` count.
     :param stream_names: the streams that are looked at if there are no positions.
     :param since: moment (seconds since the epoch); without positions, what arrived later does not count.
@@ -354,40 +366,49 @@ class ConsumerLag:
         self._shards: dict[tuple[str, str], ShardLag] = {}
 
     async def behind(self, committed: Committed, most: int = COUNTED) -> list[str]:
-        """Return a line for each stream that lags; of each of its shards up to so many records are counted."""
-        lines = []
-        for stream in self.positions or self.stream_names:
-            done = committed.get(stream, {})
-            late = [
-                lag
-                for shard in await self._late(stream, done)
-                if (lag := await self._lag(stream, shard, done, most))
-            ]
-            if late:
-                lines.append(_line(stream, late))
-        return lines
+        """Return a line for each stream that lags; of all its shards together up to so many records are counted."""
+        late = [
+            (stream, shard)
+            for stream in self.positions or self.stream_names
+            for shard in await self._late(stream, committed.get(stream, {}))
+        ]
+        self._shards = {place: self._shards.get(place) or self._lag_of(*place) for place in late}
+        lines: dict[str, list[ShardLag]] = {}
+        left = most
+        for done, (stream, shard) in enumerate(late):
+            lag = self._shards[stream, shard]
+            # What a shard does not use of its share is for those that follow.
+            share = max(1, left // (len(late) - done))
+            await asyncio.to_thread(lag.look, committed.get(stream, {}).get(shard, ""), share)
+            left -= len(lag.waiting)
+            # Positions are acknowledged: even if their records cannot be read here, they are not committed.
+            if lag.waiting or not lag.whole or self.positions:
+                lines.setdefault(stream, []).append(lag)
+        return [_line(stream, lags) for stream, lags in lines.items()]
 
     async def _late(self, stream: str, done: Mapping[str, str]) -> list[str]:
         """Return the shards that may hold something that counts and is not committed."""
         if self.positions:
             shards = self.positions[stream].items()
             return [shard for shard, at in shards if not reached(done.get(shard), str(at["last"]))]
-        page = await self.client.list_shards(StreamName=stream)
+        return await asyncio.to_thread(self._list_shards, stream)
+
+    def _list_shards(self, stream: str) -> list[str]:
+        page = self.client.list_shards(StreamName=stream)
         names = [shard["ShardId"] for shard in page["Shards"]]
         while token := page.get("NextToken"):
-            page = await self.client.list_shards(NextToken=token)
+            page = self.client.list_shards(NextToken=token)
             names += [shard["ShardId"] for shard in page["Shards"]]
         return names
 
-    async def _lag(self, stream: str, shard: str, done: Mapping[str, str], most: int) -> ShardLag | None:
-        lag = self._shards.get((stream, shard))
-        if lag is None:
-            belongs = self._belongs(stream, shard)
-            lag = ShardLag(self.client, stream, shard, belongs=belongs, ends_now=not self.positions)
-            self._shards[stream, shard] = lag
-        await lag.look(done.get(shard, ""), most)
-        # Positions are acknowledged: even if their records cannot be read here, they are not committed.
-        return lag if lag.waiting or not lag.whole or self.positions else None
+    def _lag_of(self, stream: str, shard: str) -> ShardLag:
+        return ShardLag(
+            self.client,
+            stream,
+            shard,
+            belongs=self._belongs(stream, shard),
+            ends_now=not self.positions,
+        )
 
     def _belongs(self, stream: str, shard: str) -> Callable[[str, float], bool]:
         if self.positions:

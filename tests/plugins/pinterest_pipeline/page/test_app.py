@@ -14,7 +14,8 @@ from botocore.exceptions import EndpointConnectionError
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
-from pinterest_pipeline.page import create_app, missing
+from pinterest_pipeline.page import missing
+from pinterest_pipeline.page.app import create_app
 
 COUNTS = {"read": 9, "clean": 6, "superseded": 2, "quarantined": 1, "by_reason": {"blank": 1}}
 PIN = {**COUNTS, "unparsable_follower_counts": 3}

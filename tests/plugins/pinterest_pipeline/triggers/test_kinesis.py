@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -242,9 +243,9 @@ class TestCommitted:
         self.put(kinesis, 1)
         nothing = {"Records": [], "NextShardIterator": "next", "MillisBehindLatest": 1000}
         client = mock.Mock(
-            get_shard_iterator=mock.AsyncMock(return_value={"ShardIterator": "first"}),
-            get_records=mock.AsyncMock(return_value=nothing),
-            list_shards=mock.AsyncMock(return_value={"Shards": [{"ShardId": "shardId-0"}]}),
+            get_shard_iterator=mock.Mock(return_value={"ShardIterator": "first"}),
+            get_records=mock.Mock(return_value=nothing),
+            list_shards=mock.Mock(return_value={"Shards": [{"ShardId": "shardId-0"}]}),
         )
         lag = ConsumerLag(client, {}, [STREAM], time.time())
         [line] = await lag.behind({})
@@ -294,9 +295,9 @@ class TestCommitted:
         answers = [answer(1, 2, 3, behind=1000), errors[error], answer(4, 5, behind=0)]
         client = mock.Mock(
             exceptions=mock.Mock(**errors),
-            get_shard_iterator=mock.AsyncMock(return_value={"ShardIterator": "first"}),
-            get_records=mock.AsyncMock(side_effect=answers),
-            list_shards=mock.AsyncMock(return_value={"Shards": [{"ShardId": "shardId-0"}]}),
+            get_shard_iterator=mock.Mock(return_value={"ShardIterator": "first"}),
+            get_records=mock.Mock(side_effect=answers),
+            list_shards=mock.Mock(return_value={"Shards": [{"ShardId": "shardId-0"}]}),
         )
         lag = ConsumerLag(client, {}, [STREAM], time.time())
         assert [re.sub(r" rec.*", "", line) for line in await lag.behind({})] == [f"{STREAM}: {first}"]
@@ -309,6 +310,95 @@ class TestCommitted:
     ) -> None:
         self.put(kinesis, 2)
         assert (await self.trigger(bucket, since=time.time() - 3600).look()).done
+
+
+class Shards:
+    """Kinesis with shards of so many records each, in two streams; keeps what it was asked, and by which thread."""
+
+    class exceptions:
+        class ExpiredIteratorException(Exception): ...
+
+        class ProvisionedThroughputExceededException(Exception): ...
+
+    def __init__(self, **streams: list[int]) -> None:
+        self.streams = streams
+        self.limits: list[int] = []
+        self.threads: set[threading.Thread] = set()
+
+    def list_shards(self, StreamName: str) -> dict[str, Any]:
+        self.threads.add(threading.current_thread())
+        return {"Shards": [{"ShardId": str(shard)} for shard in range(len(self.streams[StreamName]))]}
+
+    def get_shard_iterator(self, StreamName: str, ShardId: str, **start: str) -> dict[str, str]:
+        self.threads.add(threading.current_thread())
+        return {"ShardIterator": f"{StreamName} {ShardId} {start.get('StartingSequenceNumber', '0')}"}
+
+    def get_records(self, ShardIterator: str, Limit: int) -> dict[str, Any]:
+        self.threads.add(threading.current_thread())
+        self.limits.append(Limit)
+        stream, shard, after = ShardIterator.split()
+        count = self.streams[stream][int(shard)]
+        numbers = range(int(after) + 1, min(int(after) + Limit, count) + 1)
+        at = datetime.fromtimestamp(time.time() - 60, UTC)
+        last = numbers[-1] if numbers else int(after)
+        return {
+            "Records": [{"SequenceNumber": str(n), "ApproximateArrivalTimestamp": at} for n in numbers],
+            "NextShardIterator": f"{stream} {shard} {last}",
+            "MillisBehindLatest": (count - last) * 1000,
+        }
+
+
+def lags(lines: list[str]) -> list[str]:
+    return [line.split(" record(s)")[0] for line in lines]
+
+
+class TestBudget:
+    async def test_all_shards_share_one(self) -> None:
+        client = Shards(a=[90] * 4, b=[90] * 4)
+        lag = ConsumerLag(client, {}, ["a", "b"], time.time())
+        for _ in range(2):
+            assert lags(await lag.behind({}, 80)) == ["a: more than 40", "b: more than 40"]
+        assert client.limits == [10] * 8  # the second time nothing more is read
+        assert sum(len(shard.waiting) for shard in lag._shards.values()) == 80
+
+    async def test_what_a_shard_does_not_use_is_for_those_that_follow(self) -> None:
+        client = Shards(a=[1, 1, 1, 90])
+        assert lags(await ConsumerLag(client, {}, ["a"], time.time()).behind({}, 40)) == ["a: more than 40"]
+        assert client.limits == [10, 13, 19, 37]
+
+    async def test_more_shards_than_records_that_are_counted_are_all_looked_at(self) -> None:
+        client = Shards(a=[5] * 6)
+        assert lags(await ConsumerLag(client, {}, ["a"], time.time()).behind({}, 3)) == ["a: more than 6"]
+
+    async def test_a_small_share_still_sees_a_stream_drained(self) -> None:
+        client = Shards(a=[30, 30])
+        lag = ConsumerLag(client, {}, ["a"], time.time())
+        assert lags(await lag.behind({"a": {"0": "3"}}, 8)) == ["a: more than 8"]
+        assert lags(await lag.behind({"a": {"0": "30", "1": "29"}}, 8)) == ["a: 1"]
+        assert await lag.behind({"a": {"0": "30", "1": "30"}}, 8) == []
+
+    async def test_what_a_shard_held_is_forgotten_when_it_is_committed(self) -> None:
+        client = Shards(a=[6, 6])
+        positions = {"a": {shard: {"last": "6", "records": 6} for shard in ("0", "1")}}
+        lag = ConsumerLag(client, positions, [], time.time())
+        assert lags(await lag.behind({}, 100)) == ["a: 12"]
+        assert lags(await lag.behind({"a": {"0": "6"}}, 100)) == ["a: 6"]
+        assert sum(len(shard.waiting) for shard in lag._shards.values()) == 6
+
+    async def test_records_that_came_after_the_tip_was_reached_are_read_with_a_smaller_share(self) -> None:
+        client = Shards(a=[20])
+        positions = {"a": {"0": {"last": "25", "records": 25}}}
+        lag = ConsumerLag(client, positions, [], time.time())
+        assert lags(await lag.behind({}, 100)) == ["a: 20"]
+        client.streams["a"] = [25]
+        assert lags(await lag.behind({}, 10)) == ["a: more than 21"]
+        assert client.limits == [100, 1]
+
+    async def test_nothing_is_parsed_in_the_event_loop(self) -> None:
+        client = Shards(a=[5])
+        await ConsumerLag(client, {}, ["a"], time.time()).behind({})
+        assert client.threads
+        assert threading.current_thread() not in client.threads
 
 
 def told(seen: Any) -> str:
