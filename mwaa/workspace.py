@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -121,21 +122,18 @@ def remove_notebooks(client: Any, target: str) -> bool:
 
 
 def scope_changes(client: Any, scope: str, wanted: dict[str, str]) -> list[str]:
-    """Return the keys of a secret scope that are missing or have another value than wanted; all, without a scope."""
-    from databricks.sdk.errors.base import DatabricksError
+    """Return the keys of a secret scope that are missing or have another value than wanted; all, without a scope.
 
+    Secrets are readable in notebooks only. What a key's value is, is therefore told by the name of a second key, its
+    seal, which is put after it.
+    """
     if scope not in {each.name for each in client.secrets.list_scopes()}:
         return sorted(wanted)
-    keys = {each.key for each in client.secrets.list_secrets(scope)}
+    put = {each.key: each.last_updated_timestamp or 0 for each in client.secrets.list_secrets(scope)}
 
     def same(key: str) -> bool:
-        if key not in keys:
-            return False
-        try:
-            stored = client.secrets.get_secret(scope, key).value or ""
-        except DatabricksError:  # a workspace may show secrets to notebooks only: then each is put anew
-            return False
-        return base64.b64decode(stored) == wanted[key].encode()
+        seal = _seal(scope, key, wanted[key])
+        return key in put and seal in put and put[key] <= put[seal]
 
     return sorted(key for key in wanted if not same(key))
 
@@ -146,8 +144,18 @@ def put_scope(client: Any, scope: str, wanted: dict[str, str]) -> list[str]:
     if scope not in {each.name for each in client.secrets.list_scopes()}:
         client.secrets.create_scope(scope)
     for key in changed:
+        for each in client.secrets.list_secrets(scope):
+            if each.key.startswith(f"{key}.sha256-"):
+                client.secrets.delete_secret(scope, each.key)
         client.secrets.put_secret(scope, key, string_value=wanted[key])
+        client.secrets.put_secret(scope, _seal(scope, key, wanted[key]), string_value="seal")
     return changed
+
+
+def _seal(scope: str, key: str, value: str) -> str:
+    """Return the name of a key that says which value another one has, and tells it to nobody who does not know it."""
+    digest = hashlib.sha256(json.dumps([scope, key, value]).encode()).hexdigest()
+    return f"{key}.sha256-{digest[:32]}"
 
 
 def _workspace_files(source: Path) -> Iterator[tuple[Path, str]]:

@@ -212,12 +212,20 @@ class FolderLister:
         try:
             return list(self._ls(f"{self._storage}/{folder}"))
         except Exception as error:
-            if _is_missing(error):
+            if _is_missing(error) and self._can_be_listed():
                 return []
             raise StorageError(
                 f"{self._storage}/{folder} cannot be listed: {first_line(error)}. "
                 "Check that the cluster may read the bucket, or run configure again."
             ) from error
+
+    def _can_be_listed(self) -> bool:
+        """Return whether the storage itself is there: a folder of one that is gone is not an empty folder."""
+        try:
+            self._ls(self._storage)
+        except Exception:
+            return False
+        return True
 
 
 class BucketLister:
@@ -261,8 +269,18 @@ class BucketLister:
             ) from error
 
 
+_CONTAINER = re.compile(
+    r"\b(bucket|volume|external location|storage credential|catalog|schema)\b[^/]*\b(does not exist|not found)"
+    r"|NoSuchBucket|UnknownStore|(VOLUME|LOCATION|CREDENTIAL|CATALOG|SCHEMA)_(DOES_NOT_EXIST|NOT_FOUND)",
+    re.IGNORECASE,
+)
+"""What says that not the folder is missing, but what holds it."""
+
+
 def _is_missing(error: Exception) -> bool:
     text = str(error)
+    if _CONTAINER.search(text):
+        return False
     return isinstance(error, FileNotFoundError) or any(
         sign in text for sign in ("FileNotFoundException", "No such file", "does not exist", "Path not found")
     )

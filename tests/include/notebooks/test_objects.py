@@ -175,3 +175,38 @@ def test_a_storage_that_cannot_be_listed_is_named() -> None:
         StorageError, match=r"s3://b/topics/p\.pin cannot be listed: AccessDenied: no\. Check"
     ):
         list(find(FolderLister("s3://b", ls), "p.pin", {}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Volume 'main.default.pinterest' does not exist.",
+        "[VOLUME_DOES_NOT_EXIST] 'main.default.pinterest' is gone",
+        "com.databricks.sql.managedcatalog.UnityCatalogServiceException: External Location 'lake' does not exist.",
+        "java.io.FileNotFoundException: Bucket pinterest-data does not exist",
+        "org.apache.hadoop.fs.s3a.UnknownStoreException: `s3a://pinterest-data/': The specified bucket does not exist",
+        "NoSuchBucket: 404",
+        "Catalog 'main' was not found",
+        "Storage Credential 'lake' does not exist",
+    ],
+)
+def test_a_folder_of_a_storage_that_is_gone_is_not_empty(text: str) -> None:
+    def ls(path: str) -> list[object]:
+        if path == "s3://b":  # a root may still be answered for, from a cache
+            return []
+        raise RuntimeError(text)
+
+    with pytest.raises(StorageError, match="s3://b/topics/p.pin cannot be listed: "):
+        list(find(FolderLister("s3://b", ls), "p.pin", {}))
+
+
+def test_a_folder_is_missing_only_in_a_storage_that_is_there() -> None:
+    def gone(path: str) -> list[object]:
+        raise FileNotFoundError(f"No such file or directory: {path}")
+
+    def there(path: str) -> list[object]:
+        return [] if path == "s3://my-bucket" else gone(path)
+
+    with pytest.raises(StorageError, match="s3://my-bucket/topics/p.pin cannot be listed: No such file"):
+        list(find(FolderLister("s3://my-bucket", gone), "p.pin", {}))
+    assert list(find(FolderLister("s3://my-bucket", there), "p.pin", {})) == []
