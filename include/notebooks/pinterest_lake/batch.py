@@ -60,20 +60,23 @@ class Batch:
         """Plans and takes one step over everything that is new, or over everything there is."""
         state = self.ledger.state()
         progress = {} if refresh else objects.load_progress(state.progress)
-        found = self._find(progress)
+        listed = self._list(progress)
+        found = objects.candidates(listed, progress)
         if not found and not refresh:
             return
         with (
             self._read(found, progress, None) as (records, takes, lengths),
             kept(self.intake.judged(records, refresh=refresh), self.intake.lake) as verdicts,
         ):
+            after = _after(progress, found, lengths, objects.settled(listed))
+            objects.check_claims(listed, after)
             weighed = self.intake.weigh(records, verdicts)
             plan = Step(
                 interval=(state.pending or state).interval + 1,
                 kind=REFRESH if refresh else INCREMENT,
                 counts=weighed.counts,
                 taken=_taken(takes),
-                progress=_after(progress, found, lengths),
+                progress=objects.dump_progress(after),
             )
             self.ledger.plan(plan)
             self._carry_out(plan, records, weighed)
@@ -92,7 +95,8 @@ class Batch:
         progress = {} if refresh else objects.load_progress(state.progress)
         wanted = _wanted(plan)
         last = {partition: max(end for _, end in ranges) for partition, ranges in wanted.items()}
-        found = [item for item in self._find(progress) if item.first < last.get(item.partition, 0)]
+        new = objects.candidates(self._list(progress), progress)
+        found = [item for item in new if item.first < last.get(item.partition, 0)]
         with self._read(found, progress, wanted) as (records, takes, _):
             again = _taken(takes)
             if again != {partition: [tuple(r) for r in ranges] for partition, ranges in plan.taken.items()}:
@@ -155,11 +159,13 @@ class Batch:
             self.intake.write(records, weighed, writer=writer, interval=plan.interval, refresh=refresh)
         self.ledger.commit(plan)
 
-    def _find(self, progress: Progress) -> list[SinkObject]:
+    def _list(self, progress: Progress) -> list[SinkObject]:
+        """List the objects of both folders; those of the topic first, which ``objects.settled`` relies on."""
         topic = self.intake.lake.feed(self.intake.table, TOPICS)
         folders = (topic, topic + objects.DEAD_LETTERS)
         listed = [item for folder in folders for item in objects.find(self.lister, folder, progress)]
-        return objects.candidates(listed, progress)
+        objects.check_claims(listed, progress)
+        return listed
 
     @contextmanager
     def _read(
@@ -173,7 +179,7 @@ class Batch:
         with kept(self.intake.records(reading.lines(files)), self.intake.lake) as read:
             lengths = reading.lengths(read)
             takes = objects.assign(lengths, progress, wanted)
-            yield reading.take(read, takes, lengths), takes, lengths
+            yield reading.take(read, takes), takes, lengths
 
 
 def _taken(takes: Sequence[Take]) -> dict[str, list[Range]]:
@@ -204,9 +210,12 @@ def _wanted(plan: Step) -> dict[int, list[Range]]:
 
 
 def _after(
-    progress: Progress, found: Sequence[SinkObject], lengths: Mapping[tuple[int, int], int]
-) -> dict[str, object]:
-    """The progress once the objects are read, as JSON keeps it."""
+    progress: Progress,
+    found: Sequence[SinkObject],
+    lengths: Mapping[tuple[int, int], int],
+    settled: Mapping[int, int],
+) -> Progress:
+    """The progress once the objects are read."""
     after = dict(progress)
     for partition in {item.partition for item in found}:
         read = [
@@ -214,5 +223,6 @@ def _after(
             for item in found
             if item.partition == partition
         ]
-        after[partition] = after.get(partition, objects.PartitionProgress()).advanced(read)
-    return objects.dump_progress(after)
+        before = after.get(partition, objects.PartitionProgress())
+        after[partition] = before.advanced(read, settled.get(partition, 0))
+    return after

@@ -23,6 +23,9 @@ A sink rewrites what it had uploaded and not yet committed; that is a few object
 DEAD_LETTERS = ".dead-letters"
 """Stands behind the topic's name where objects hold what the sink could not write as lines, in envelopes."""
 
+MOST_RECORDS = 9 * 10**9
+"""Offsets a partition may come to. A name pads its offset to ten digits, and one of eleven sorts before most of ten."""
+
 Range = tuple[int, int]
 """Offsets from the first, included, to the second, excluded."""
 
@@ -40,13 +43,22 @@ class SinkObject:
     size: int
     path: str = field(compare=False)
 
+    @property
+    def is_dead_letters(self) -> bool:
+        """Whether it holds envelopes."""
+        return f"{DEAD_LETTERS}+" in self.path
+
 
 @dataclass(frozen=True)
 class PartitionProgress:
-    """How far one partition has been read: all below ``floor``, and the objects (first, end, size) above it."""
+    """How far one partition has been read: all below ``floor``, and the objects (first, end, size) above it.
+
+    Below ``settled``, everything had been stored when the bucket was listed: what is not there will not come.
+    """
 
     floor: int = 0
     objects: tuple[tuple[int, int, int], ...] = ()
+    settled: int = 0
 
     @property
     def covered(self) -> list[Range]:
@@ -62,14 +74,27 @@ class PartitionProgress:
         """Whether the object was read, as it is now."""
         return any((first, size) == (item.first, item.size) for first, _, size in self.objects)
 
-    def advanced(self, read: Iterable[tuple[int, int, int]]) -> PartitionProgress:
-        """The progress after reading further objects (first, end, size)."""
+    def advanced(self, read: Iterable[tuple[int, int, int]], settled: int = 0) -> PartitionProgress:
+        """Return the progress after reading further objects (first, end, size).
+
+        ``settled`` is an offset below which the listing was complete. The end of the last listing is one, too.
+        """
         ends: dict[int, tuple[int, int, int]] = {item[0]: item for item in self.objects}
         for first, end, size in read:
             ends[first] = (first, max(end, ends.get(first, (0, 0, 0))[1]), size)
-        newest = sorted(ends.values())[-LOOK_BACK:]
-        floor = newest[0][0] if len(ends) > LOOK_BACK else self.floor
-        return PartitionProgress(max(floor, self.floor), tuple(newest))
+        settled = max(settled, self.settled, self.next_offset)
+        known, floor = sorted(ends.values()), self.floor
+        if len(known) > LOOK_BACK:
+            floor = max(floor, _between(known, min(known[-LOOK_BACK][0], settled)))
+        return PartitionProgress(floor, tuple(item for item in known if item[1] > floor), settled)
+
+
+def _between(known: Sequence[tuple[int, int, int]], offset: int) -> int:
+    """Return the largest offset up to this one that lies within no object: one that does may be written again."""
+    for first, end, _ in reversed(known):
+        if first < offset < end:
+            offset = first
+    return offset
 
 
 Progress = dict[int, PartitionProgress]
@@ -81,6 +106,7 @@ def dump_progress(progress: Progress) -> dict[str, Any]:
         str(partition): {
             "next": item.next_offset,
             "floor": item.floor,
+            "settled": item.settled,
             "objects": [list(o) for o in item.objects],
         }
         for partition, item in sorted(progress.items())
@@ -90,7 +116,9 @@ def dump_progress(progress: Progress) -> dict[str, Any]:
 def load_progress(data: Mapping[str, Any]) -> Progress:
     """The opposite of ``dump_progress``."""
     return {
-        int(partition): PartitionProgress(item["floor"], tuple((f, e, s) for f, e, s in item["objects"]))
+        int(partition): PartitionProgress(
+            item["floor"], tuple((f, e, s) for f, e, s in item["objects"]), item.get("settled", 0)
+        )
         for partition, item in data.items()
     }
 
@@ -176,22 +204,76 @@ class Lister(Protocol):
 def find(lister: Lister, topic: str, progress: Progress) -> Iterator[SinkObject]:
     """All objects of a topic that may hold something new, and the newest ``LOOK_BACK`` of each partition.
 
-    Names sort by offset (10 digits), so listing starts where the look-back does, whatever lies before.
+    Names sort by offset (10 digits), so listing starts where the look-back does, whatever lies before. Raises
+    StorageError for a name that does not sort so.
     """
     root = f"topics/{topic}"
     for name in lister.folders(root):
-        match = re.fullmatch(r"partition=([0-9]+)", name)
+        match = re.fullmatch(r"partition=(0|[1-9][0-9]*)", name)
         if not match:
             continue
         partition = int(match[1])
         floor = progress.get(partition, PartitionProgress()).floor
         folder = f"{root}/{name}"
-        for path, size in lister.files(folder, f"{topic}+{partition}+{floor:010d}"):
-            item = re.fullmatch(
-                rf"{re.escape(topic)}\+{partition}\+([0-9]{{10,}})\.json", path.rsplit("/", 1)[-1]
-            )
+        start = f"{floor:010d}" if floor else ""  # of names that do not sort, some sort before the first one
+        for path, size in lister.files(folder, f"{topic}+{partition}+{start}"):
+            item = re.fullmatch(rf"{re.escape(topic)}\+{partition}\+([0-9]+)\.json", path.rsplit("/", 1)[-1])
             if item:
-                yield SinkObject(partition, int(item[1]), size, path)
+                yield SinkObject(partition, _first_offset(item[1], path), size, path)
+
+
+def _first_offset(digits: str, path: str) -> int:
+    """Parse the offset of an object's name. Raises StorageError unless names sort by it."""
+    first = int(digits)
+    if digits != f"{first:010d}":
+        raise StorageError(
+            f"{path}: the sink pads an offset to ten digits, and this is not named so: a connector with another "
+            "filename.offset.zero.pad.width writes here. Set it to 10, and move what it has written elsewhere."
+        )
+    if first >= MOST_RECORDS:
+        raise StorageError(
+            f"{path}: this partition has come to offset {first:,}, and names of objects sort up to ten digits. "
+            "Go on under a new prefix and schema."
+        )
+    return first
+
+
+def settled(listed: Iterable[SinkObject]) -> dict[int, int]:
+    """Return for each partition an offset below which a listing holds all there is.
+
+    The sink stores in the order of offsets, in both folders. So at the moment at which the topic's own folder was
+    listed, all before its newest object was there; the folder of dead letters, listed later, may be ahead of it.
+    """
+    ends: dict[int, int] = {}
+    for item in listed:
+        if not item.is_dead_letters:
+            ends[item.partition] = max(item.first, ends.get(item.partition, 0))
+    return ends
+
+
+def check_claims(listed: Iterable[SinkObject], progress: Progress) -> None:
+    """Raise StorageError for offsets that lie both in an object of lines and in one of dead letters.
+
+    ``progress`` tells where the listed objects end; where an object is not in it, it counts as one record.
+    """
+    ends = {(partition, o[0]): o[1] for partition, item in progress.items() for o in item.objects}
+    folders: dict[int, tuple[list[Range], list[Range]]] = {}
+    for item in listed:
+        end = ends.get((item.partition, item.first), item.first + 1)
+        folders.setdefault(item.partition, ([], []))[item.is_dead_letters].append((item.first, end))
+    for partition, (lines, envelopes) in sorted(folders.items()):
+        if both := within(lines, envelopes):
+            raise StorageError(
+                f"partition {partition}: offsets {told(both)} lie both in an object of the topic and in one of its "
+                f"dead letters, and only one can be the record. A topic that was made anew, or a second "
+                "connector, has written here: move what is not this topic's elsewhere, and run with full_refresh=true."
+            )
+
+
+def told(ranges: Sequence[Range], most: int = 5) -> str:
+    """Return ranges of offsets as a person reads them, both ends included."""
+    first = [f"{start}" if end - start == 1 else f"{start} to {end - 1}" for start, end in ranges[:most]]
+    return ", ".join(first) + (f" and {len(ranges) - most} more ranges" if len(ranges) > most else "")
 
 
 class FolderLister:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -67,11 +67,11 @@ def lengths(records: DataFrame) -> dict[tuple[int, int], int]:
     return {(row["_partition"], row["_first"]): row["count"] for row in groups}
 
 
-def take(records: DataFrame, takes: Sequence[Take], lengths: Mapping[tuple[int, int], int]) -> DataFrame:
-    """Keeps of each object (``_partition``, ``_first``) the offsets that are to be taken; drops ``_first``."""
-    whole = {(item.partition, item.first): item.end - item.start for item in takes}
-    if whole == dict(lengths):
-        return records.drop("_first")
+def take(records: DataFrame, takes: Sequence[Take]) -> DataFrame:
+    """Keeps of each object (``_partition``, ``_first``) the offsets that are to be taken; drops ``_first``.
+
+    Also where that is all of it: an object that has to be read again, on compute that has lost it, may be longer.
+    """
     ranges = records.sparkSession.createDataFrame(
         [(item.partition, item.first, item.start, item.end) for item in takes],
         "`_of` int, `_from_object` long, `_start` long, `_end` long",

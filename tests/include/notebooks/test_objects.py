@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pinterest_lake import objects
@@ -54,7 +57,8 @@ class History:
         found = candidates(listed, self.progress)
         takes = assign({(0, item.first): item.size for item in found}, self.progress)
         read = [(item.first, item.first + item.size, item.size) for item in found]
-        self.progress[0] = self.progress.get(0, PartitionProgress()).advanced(read)
+        settled = objects.settled(listed)[0] if listed else 0
+        self.progress[0] = self.progress.get(0, PartitionProgress()).advanced(read, settled)
         stored = objects.dump_progress(self.progress)
         assert objects.load_progress(stored) == self.progress
         self.taken += [offset for item in takes for offset in range(item.start, item.end)]
@@ -110,6 +114,169 @@ def test_progress_does_not_grow_with_history() -> None:
     assert sorted(history.taken) == list(range(10 * (LOOK_BACK + 50)))
 
 
+class Sink:
+    """A partition of a topic of which some records are dead letters, and the objects that a sink makes of it.
+
+    It stores in the order of offsets. After a crash it starts again where it had committed, and cuts otherwise. What it
+    stores and has not committed is less than the look-back, but for what it stores once more in other cuts.
+    """
+
+    def __init__(self, dead: Sequence[bool], look_back: int) -> None:
+        self.dead = dead
+        self.look_back = look_back
+        self.stored: dict[tuple[bool, int], int] = {}
+        self.at = self.committed = self.reached = self.uncommitted = 0
+        self.cut = 3
+
+    def store(self, count: int = 1) -> None:
+        """Store the next objects."""
+        for _ in range(count):
+            first, dead = self.at, self.dead[self.at : self.at + 1]
+            while (
+                self.at < len(self.dead) and self.at - first < self.cut and [self.dead[self.at]] == list(dead)
+            ):
+                self.at += 1
+            if self.at > first:
+                key = (bool(dead[0]), first)
+                self.stored[key] = max(self.stored.get(key, 0), self.at - first)
+            self.uncommitted += self.at > self.reached
+            self.reached = max(self.reached, self.at)
+            if self.uncommitted >= self.look_back - 1:
+                self.commit()
+
+    def commit(self) -> None:
+        self.committed, self.uncommitted = self.at, 0
+
+    def crash(self, cut: int) -> None:
+        self.at, self.cut = self.committed, cut
+
+    def listed(self, *, dead: bool) -> list[SinkObject]:
+        folder = "t.dead-letters" if dead else "t"
+        return [
+            SinkObject(0, first, lines, f"{folder}+0+{first:010d}.json")
+            for (is_dead, first), lines in sorted(self.stored.items())
+            if is_dead == dead
+        ]
+
+
+class Batch:
+    """Reads what a sink has stored, as the notebooks do: one folder, then the other, then the objects themselves."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.progress: objects.Progress = {}
+        self.taken: list[int] = []
+        self.lists: list[SinkObject] = []
+
+    def list(self, *, dead: bool) -> None:
+        floor = self.progress.get(0, PartitionProgress()).floor
+        self.lists += [item for item in self.sink.listed(dead=dead) if item.first >= floor]
+
+    def read(self) -> None:
+        objects.check_claims(self.lists, self.progress)
+        found = candidates(self.lists, self.progress)
+        now = {item: self.sink.stored[item.is_dead_letters, item.first] for item in found}
+        takes = assign({(0, item.first): lines for item, lines in now.items()}, self.progress)
+        read = [(item.first, item.first + lines, item.size) for item, lines in now.items()]
+        before = self.progress.get(0, PartitionProgress())
+        self.progress[0] = before.advanced(read, objects.settled(self.lists).get(0, 0))
+        objects.check_claims(self.lists, self.progress)
+        self.taken += [offset for item in takes for offset in range(item.start, item.end)]
+        self.lists = []
+        holes = set(range(self.progress[0].settled)) - set(self.taken)
+        assert not holes, "what is told to be settled has no holes"
+
+    def run(self) -> None:
+        self.list(dead=False)
+        self.list(dead=True)
+        self.read()
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("store"), st.integers(1, 12)),
+        st.tuples(st.just("commit"), st.just(0)),
+        st.tuples(st.just("crash"), st.sampled_from([1, 2, 3, 30])),
+        st.tuples(st.just("run"), st.integers(0, 12)),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(dead=st.lists(st.booleans(), min_size=120, max_size=120), rare=st.booleans(), steps=STEPS)
+def test_whatever_is_stored_between_two_lists_is_taken_once(
+    dead: list[bool], rare: bool, steps: list[tuple[str, int]]
+) -> None:
+    """Storing, crashing, cutting anew, listing one folder, then the other, and reading, in any order."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(objects, "LOOK_BACK", 4)
+        sink = Sink([False] * 40 + dead if rare else dead, look_back=4)
+        batch = Batch(sink)
+        for step, number in steps:
+            if step == "run":
+                batch.list(dead=False)
+                sink.store(number)
+                batch.list(dead=True)
+                batch.read()
+            elif step == "store":
+                sink.store(number)
+            elif step == "crash":
+                sink.crash(number)
+            else:
+                sink.commit()
+        sink.store(len(sink.dead))
+        batch.run()
+        batch.run()
+    assert sorted(batch.taken) == list(range(len(sink.dead)))
+
+
+def test_a_flood_of_dead_letters_between_the_two_lists_hides_no_line() -> None:
+    """Every record is an object; many come after the topic's folder was listed and before the other one was."""
+    sink = Sink([bool(offset % 2) for offset in range(8 * LOOK_BACK)], LOOK_BACK)
+    batch = Batch(sink)
+    sink.store(1_000)
+    batch.list(dead=False)
+    sink.store(8 * LOOK_BACK)
+    batch.list(dead=True)
+    batch.read()
+    batch.run()
+    assert sorted(batch.taken) == list(range(8 * LOOK_BACK))
+
+
+def test_a_long_object_cut_anew_into_many_is_still_known_to_its_end() -> None:
+    sink = Sink([False] * (40 * LOOK_BACK), LOOK_BACK)
+    batch = Batch(sink)
+    sink.store()
+    sink.commit()
+    sink.cut = 39 * LOOK_BACK
+    sink.store()
+    batch.run()
+    sink.crash(10)
+    sink.store(2 * LOOK_BACK)
+    batch.run()
+    assert len(batch.taken) == 3 + 39 * LOOK_BACK, "nothing was new"
+    # and it may grow once more before it is committed
+    sink.crash(40 * LOOK_BACK)
+    sink.store()
+    batch.run()
+    assert sorted(batch.taken) == list(range(40 * LOOK_BACK))
+
+
+def test_one_offset_in_both_folders_is_refused() -> None:
+    lines = SinkObject(0, 0, 30, "topics/t/partition=0/t+0+0000000000.json")
+    envelope = SinkObject(0, 2, 9, "topics/t.dead-letters/partition=0/t.dead-letters+0+0000000002.json")
+    same = replace(envelope, first=0)
+    objects.check_claims([lines, envelope], {})
+    with pytest.raises(StorageError, match="partition 0: offsets 0 lie both"):
+        objects.check_claims([lines, same], {})
+    progress = {0: PartitionProgress(objects=((0, 3, 30), (2, 4, 9)))}
+    with pytest.raises(StorageError, match=r"partition 0: offsets 2 lie both in .*full_refresh=true"):
+        objects.check_claims([lines, envelope], progress)
+    objects.check_claims([lines, envelope], {0: PartitionProgress(objects=((0, 2, 30), (2, 4, 9)))})
+    objects.check_claims([lines, replace(envelope, partition=1)], progress)
+
+
 class Bucket:
     """An S3 client over a set of keys; remembers how it was asked."""
 
@@ -145,6 +312,21 @@ def test_listing_starts_where_the_look_back_does() -> None:
     assert bucket.asked[1]["StartAfter"] < key(100) < key(101)
     assert bucket.asked[1]["StartAfter"] > key(99)
     assert candidates(found, progress) == found[1:]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("p.pin+0+000000000000.json", "filename.offset.zero.pad.width"),
+        ("p.pin+0+0.json", "filename.offset.zero.pad.width"),
+        ("p.pin+0+9000000000.json", "new prefix"),
+        ("p.pin+0+10000000000.json", "new prefix"),
+    ],
+)
+def test_names_that_do_not_sort_by_their_offset_are_refused(name: str, why: str) -> None:
+    bucket = Bucket({f"topics/p.pin/partition=0/{name}": 9})
+    with pytest.raises(StorageError, match=rf"{re.escape(name)}.*{why}"):
+        list(find(BucketLister("s3://b", "b", "", bucket), "p.pin", {}))
 
 
 def test_folders_and_buckets_are_listed_alike(tmp_path: Any) -> None:
