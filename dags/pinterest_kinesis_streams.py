@@ -210,7 +210,7 @@ def pinterest_kinesis_streams() -> None:
                 context,
                 f"To {what}, set confirm to {SETTINGS.prefix!r}; it is {params['confirm'] or ''!r}. Nothing was done.",
             )
-        refuse_endless(params)
+        refuse_endless(context)
         return StreamProgressHook(bucket=SETTINGS.bucket, key=SETTINGS.progress_key).read()
 
     before: Any = progress_before()

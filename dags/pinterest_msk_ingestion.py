@@ -79,7 +79,7 @@ ASSETS = Assets.of(SETTINGS)
 def pinterest_msk_ingestion() -> None:
     @task(execution_timeout=timedelta(minutes=5))
     def check_parameters() -> None:
-        refuse_endless(get_current_context()["params"])
+        refuse_endless(get_current_context())
 
     create_topics = KafkaCreateTopicsOperator(
         task_id="create_topics",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import AirflowFailException
 
+from pinterest_pipeline.exceptions import ParametersRefused
 from pinterest_pipeline.tags import TIERS
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ def refuse(context: Context, message: str) -> NoReturn:
 
     :param context: the task's context.
     :param message: what is wrong, and what to give instead.
-    :raises AirflowFailException: always.
+    :raises ParametersRefused: always.
     """
     context["ti"].xcom_push(key=REFUSED, value=message)
-    raise AirflowFailException(message)
+    raise ParametersRefused(message)
 
 
 def _tell(topic_arn: str, context: Context) -> None:

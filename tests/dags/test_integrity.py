@@ -20,6 +20,7 @@ from pinterest_pipeline.operators.databricks import (
     DatabricksNotebookRunOperator,
     DatabricksServerlessNotebookOperator,
 )
+from pinterest_pipeline.operators.kinesis import _status_trigger
 from pinterest_pipeline.tags import TIERS, Tag
 
 Parse = Callable[..., Any]
@@ -375,7 +376,8 @@ def test_deleting_is_refused_before_anything_is_done_where_it_is_not_allowed(par
     params = {"job": "drain", "delete_streams": True, "confirm": "pinterest"}  # the API takes unknown names
     with (
         mock.patch.dict(
-            before.python_callable.__globals__, {"get_current_context": lambda: {"params": params}}
+            before.python_callable.__globals__,
+            {"get_current_context": lambda: {"params": params, "ti": mock.Mock()}},
         ),
         pytest.raises(AirflowFailException, match=r"may_delete_streams is false\. Nothing was done"),
     ):
@@ -416,4 +418,8 @@ def test_whoever_calls_kinesis_does_so_in_the_region_of_the_settings(parse: Call
     committed = dag.get_task("committed")
     committed.databricks_run_id, committed.positions = 7, {}  # as they are rendered
     waiting = {task.task_id: task._trigger().region_name for task in callers if hasattr(task, "_trigger")}
-    assert waiting == dict.fromkeys(("streams_active", "scale_streams", "committed"), "eu-central-1")
+    for name, status in (("scale_streams", "ACTIVE"), ("delete_streams", None)):
+        waiting[name] = _status_trigger(dag.get_task(name), ["any"], status).region_name
+    assert waiting == dict.fromkeys(
+        ("streams_active", "scale_streams", "committed", "delete_streams"), "eu-central-1"
+    )
