@@ -21,6 +21,7 @@ from aiokafka.errors import (
     KafkaError,
     MessageSizeTooLargeError,
     OutOfOrderSequenceNumber,
+    RecordListTooLargeError,
     UnknownProducerId,
 )
 
@@ -127,11 +128,8 @@ class KafkaTopics:
         """Write the records in order and return one outcome each."""
         deadline = asyncio.get_running_loop().time() + self._timeout
         outcomes = await self._write(topic, records, deadline)
-        if len(records) > 1:
-            # The broker refuses a whole batch for one record that is too large: find out which it was.
-            for i, outcome in enumerate(outcomes):
-                if isinstance(outcome, _BatchTooLarge):
-                    outcomes[i] = await self._write_alone(topic, records[i], deadline)
+        if len(records) > 1 and any(isinstance(outcome, _BatchTooLarge) for outcome in outcomes):
+            await self._write_singly(topic, records, outcomes, deadline)
         return outcomes
 
     async def names(self) -> list[str]:
@@ -160,6 +158,21 @@ class KafkaTopics:
                 _partition(each) for each in sorted(description["partitions"], key=lambda p: p["partition"])
             ],
         }
+
+    async def _write_singly(
+        self, topic: str, records: Sequence[Record], outcomes: list[Outcome], deadline: float
+    ) -> None:
+        """Find out which record of a batch was too large: write each alone, and replace its outcome.
+
+        A later record of the same key that another batch has brought through is written again: it must stay the last.
+        """
+        written: set[bytes] = set()
+        for i, record in enumerate(records):
+            if not isinstance(outcomes[i], _BatchTooLarge) and record.key not in written:
+                continue
+            outcome = outcomes[i] = await self._write_alone(topic, record, deadline)
+            if record.key is not None and (isinstance(outcome, Ack) or outcome.retriable):
+                written.add(record.key)
 
     async def _write_alone(self, topic: str, record: Record, deadline: float) -> Outcome:
         """Write one record of several; what cannot be written is this record's own outcome."""
@@ -340,7 +353,7 @@ def _outcome(queued: Outcome | asyncio.Future[Any], late: Refusal) -> Outcome:
         if position.offset < 0:
             return Refusal("Kafka has the record, but no longer knows where", retriable=True)
         return Ack(position.partition, position.offset)
-    if isinstance(error, MessageSizeTooLargeError):
+    if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
         return _BatchTooLarge("the record is larger than the topic allows", retriable=False)
     return Refusal(str(error), retriable=isinstance(error, _SEQUENCE_ERRORS) or not _is_refused(error))
 

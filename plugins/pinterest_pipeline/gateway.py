@@ -502,7 +502,7 @@ class _Queue:
 
     def drain(self) -> list[_Entry]:
         """All that waits, ready or not."""
-        left = [entry for *_, entry in [*self._ready, *self._held]]
+        left = [entry for _, entry in self._ready] + [entry for _, _, entry in self._held]
         left += [entry for waiting in (*self._behind.values(), *self._parts) for entry in waiting]
         self._ready, self._held, self._behind, self._parts = [], [], {}, []
         return left

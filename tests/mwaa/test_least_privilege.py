@@ -261,7 +261,9 @@ def test_the_sink_writes_its_topics_and_nothing_else(enforcing):
     s3.put_object(
         Bucket=f"{NAME}-data-{ACCOUNT}", Key=f"topics/{NAME}.geo/partition=0/{NAME}.geo+0+0000000000.json"
     )
-    s3.get_object(Bucket=f"{NAME}-data-{ACCOUNT}", Key=f"topics/{NAME}.pin/x.json")  # it extends what it began
+    s3.get_object(
+        Bucket=f"{NAME}-data-{ACCOUNT}", Key=f"topics/{NAME}.pin/x.json"
+    )  # it extends what it began
     for key in ("answers/latest.json", f"topics/{OTHER}.pin/x.json", f"streams/{NAME}/progress.json"):
         assert refused(s3.put_object, Bucket=f"{NAME}-data-{ACCOUNT}", Key=key)
         assert refused(s3.get_object, Bucket=f"{NAME}-data-{ACCOUNT}", Key=key)

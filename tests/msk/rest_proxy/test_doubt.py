@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
-from aiokafka.errors import MessageSizeTooLargeError, OutOfOrderSequenceNumber
+from aiokafka.errors import MessageSizeTooLargeError, OutOfOrderSequenceNumber, RecordListTooLargeError
 
 from msk.rest_proxy import topics
 from msk.rest_proxy.records import Record
@@ -174,13 +175,49 @@ async def test_a_refused_record_is_no_doubt_and_its_neighbours_are_written(
     assert producers[0].stopped
 
 
+@pytest.mark.parametrize("error", [MessageSizeTooLargeError, RecordListTooLargeError])
+async def test_a_batch_that_is_refused_for_its_size_is_written_record_by_record_the_newest_last(
+    producers: list[Producer], monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    refused: set[bytes] = set()
+
+    class Answers(dict[bytes, Exception]):
+        """Refuses the large record always, and the one in its batch once."""
+
+        def get(self, value: bytes, default: Any = None) -> Any:
+            if value == b"large" or (value == b"v1" and value not in refused):
+                refused.add(value)
+                return error()
+            return default
+
+    monkeypatch.setattr(Producer, "answers", Answers())
+    kafka = proxy()
+    records = [
+        Record(key=key, value=value, partition=None)
+        for key, value in [
+            (b"7", b"v1"),
+            (b"8", b"large"),
+            (b"8", b"small"),
+            (b"7", b"v2"),
+            (None, b"keyless"),
+        ]
+    ]
+    first, large, *others = await kafka.produce("topic", records)
+    assert Producer.log == [b"small", b"v2", b"keyless", b"v1", b"v2"]
+    assert [first, *others] == [Ack(0, 3), Ack(0, 0), Ack(0, 4), Ack(0, 2)]
+    assert isinstance(large, Refusal)
+    assert (large.reason, large.retriable) == ("the record is larger than the topic allows", False)
+    await kafka.stop()
+
+
 async def test_what_is_known_is_answered_when_a_second_write_does_not_get_through(
     producers: list[Producer],
 ) -> None:
     Producer.without_leader = {1}
     Producer.answers = {b"large": MessageSizeTooLargeError()}
     kafka = proxy(timeout_seconds=0.5)
-    assert await produce(kafka, b"a", b"large", b"b") == [
+    records = [Record(key=value, value=value, partition=None) for value in (b"a", b"large", b"b")]
+    assert await kafka.produce("topic", records) == [
         Ack(0, 0),
         Refusal("Kafka did not acknowledge within 0.5 s", retriable=True),
         Ack(0, 1),

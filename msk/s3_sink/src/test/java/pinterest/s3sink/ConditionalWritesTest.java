@@ -203,6 +203,24 @@ class ConditionalWritesTest {
     }
   }
 
+  /** S3 may carry a write out and fail to say so; and it answers 409 to one of two writes at the same moment. */
+  @ParameterizedTest
+  @ValueSource(ints = {500, 503, 409, 400})
+  void aWriteWhoseAnswerIsAnErrorIsFoundStored(int status) {
+    Writer writer = new Writer();
+    writer.put(records(0, 10));
+    bucket.answerNextWriteWith(status);
+    try {
+      writer.rotate();
+    } catch (RetriableException e) {
+      assertTrue(status == 409 || status == 400, e.getMessage());
+      assertEquals(0, writer.committable());
+      writer.put(List.of());
+    }
+    assertEquals(Map.of(key(0), lines(0, 10)), bucket.objects());
+    assertEquals(10, writer.committable());
+  }
+
   // --- another life of the topic, another's objects
 
   @Test

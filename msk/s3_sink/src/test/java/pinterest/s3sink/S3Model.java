@@ -21,6 +21,7 @@ final class S3Model implements AutoCloseable {
   private final ExecutorService threads = Executors.newCachedThreadPool();
   private final HttpServer server;
   private Consumer<String> beforeEach = request -> {};
+  private int statusAfterWrite;
   private int versions;
 
   S3Model() throws IOException {
@@ -37,6 +38,11 @@ final class S3Model implements AutoCloseable {
   /** Runs something when a request has come whole and is not yet carried out; it gets "PUT pin+0+0000000000.json". */
   void beforeEach(Consumer<String> action) {
     beforeEach = action;
+  }
+
+  /** Answers the next write with another status than it deserves, once it is carried out. */
+  void answerNextWriteWith(int status) {
+    statusAfterWrite = status;
   }
 
   /** Key to content, sorted by key. */
@@ -60,7 +66,10 @@ final class S3Model implements AutoCloseable {
     String key = exchange.getRequestURI().getPath().substring("/bucket/".length());
     beforeEach.accept(exchange.getRequestMethod() + key.substring(key.lastIndexOf('/')).replace('/', ' '));
     if (exchange.getRequestMethod().equals("PUT")) {
-      exchange.sendResponseHeaders(write(exchange, key, body), -1);
+      int deserved = write(exchange, key, body);
+      int status = statusAfterWrite == 0 ? deserved : statusAfterWrite;
+      statusAfterWrite = 0;
+      exchange.sendResponseHeaders(status, -1);
     } else {
       read(exchange, key);
     }
