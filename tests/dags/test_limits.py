@@ -90,7 +90,9 @@ def test_databricks_ends_a_stream_job_that_nobody_stops(dag_bag: Any, job: str, 
     limit = int(start.render_template(start.time_limit, {"params": {"job": job}}))
     assert limit == (48 * 3600 if limited else 0)
     if limited:
-        assert longest_from(start, "stop_job").total_seconds() < limit, "it would end the job of a run that goes on"
+        assert longest_from(start, "stop_job").total_seconds() < limit, (
+            "it would end the job of a run that goes on"
+        )
 
 
 @pytest.mark.parametrize("dag_id", DAG_IDS)
