@@ -20,6 +20,7 @@ from pinterest_pipeline.operators.databricks import (
     DatabricksNotebookRunOperator,
     DatabricksServerlessNotebookOperator,
 )
+from pinterest_pipeline.retries import FinalErrorRetryPolicy, NotebookRetryPolicy
 from pinterest_pipeline.tags import TIERS, Tag
 
 Parse = Callable[..., Any]
@@ -105,6 +106,7 @@ class TestEachDag:
         for task in dag_bag.dags[dag_id].tasks:
             assert task.owner == "pinterest", task.task_id
             assert task.retries == 3, task.task_id
+            assert isinstance(task.retry_policy, FinalErrorRetryPolicy | NotebookRetryPolicy), task.task_id
             assert timedelta() < task.execution_timeout <= timedelta(hours=4), task.task_id
 
     def test_params_are_typed_and_described(self, dag_bag: Any, dag_id: str) -> None:
