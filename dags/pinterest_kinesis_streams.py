@@ -39,9 +39,9 @@ prefix. Nothing else here stops or deletes what it has not made.
   `[pinterest] may_delete_streams` is false; waits until they are gone): permissions of `aws_default`. Streams that are
   made anew under the same names need new checkpoints: delete the folder `[pinterest] checkpoint_dir`. The tables stay.
 
-A retry of `start_job` finds the run it has started. A retry of `emulate` goes on where something has failed first, and a
-task that is cleared begins anew: records that come twice change nothing, as the newest record of a post wins. The run's
-ledger is the XCom of `reconcile`.
+A retry of `start_job` finds the run it has started. A retry of `emulate` goes on where something has failed first, and
+a task that is cleared begins anew: records that come twice change nothing, as the newest record of a post wins. The
+run's ledger is the XCom of `reconcile`.
 """
 
 from __future__ import annotations

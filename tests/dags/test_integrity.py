@@ -141,9 +141,14 @@ def test_schedules(dag_bag: Any) -> None:
     }
     assert {dag_id: dag.timetable.summary for dag_id, dag in core.items()} == {
         "pinterest_msk_ingestion": "None",
-        "pinterest_daily_batch": "0 0 * * *",
+        "pinterest_daily_batch": "Asset or 0 0 * * *",
         "pinterest_kinesis_streams": "None",
     }
+
+
+def test_the_batch_runs_when_new_records_have_landed(dag_bag: Any) -> None:
+    landed = dag_bag.dags["pinterest_msk_ingestion"].get_task("reconcile").outlets
+    assert list(dag_bag.dags["pinterest_daily_batch"].timetable.asset_condition.objects) == landed
 
 
 @pytest.mark.parametrize("now", ["2030-03-01T00:00:01+00:00", "2030-03-01T23:59:59.999+00:00"])
