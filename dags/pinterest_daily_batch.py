@@ -1,10 +1,10 @@
 """
 # S3 → clean tables → the eight answers
 
-Every day at midnight UTC, and whenever it is triggered, five Databricks notebooks turn the topics' objects in
-the bucket into the clean tables `pin`, `geo` and `user` and answer the eight questions. The answers are then
-published as `answers/latest.json`. On Sundays, and when the parameter `maintain` is set, a sixth puts the tables'
-small files together and deletes old ones.
+Whenever `pinterest_msk_ingestion` has landed records, every day at midnight UTC, and when it is triggered, five
+Databricks notebooks turn the topics' objects in the bucket into the clean tables `pin`, `geo` and `user` and answer the
+eight questions. The answers are then published as `answers/latest.json`. On Sundays, and when the parameter `maintain`
+is set, a sixth puts the tables' small files together and deletes old ones.
 
 ## When a task fails
 
@@ -17,14 +17,14 @@ The run page (link on the task) has the notebook's output and traceback.
   wrong with the clean tables than the parameters `max_…` allow. It names each expectation with what was found; the
   table `quality` and `answers/refused/` hold all of them, and `make quarantine` shows what cannot be read. The answers
   and their tables stay the last good ones. It is not tried again: mend the source or a rule (then run with
-  `retry_quarantined`), or allow more with the parameter that the message names.
+  `retry_quarantined`), or allow more with the parameter: `max_quarantined_percent` for `quarantined_share`.
 - `publish` (copies that object to `answers/latest.json`): until it succeeds the previous answers stay in place.
   Answers that are older than the published ones are refused; the message has the command that puts them back.
 - `maintenance_due` and `maintain` (`OPTIMIZE`, `VACUUM`): the answers are out by then, and they may simply be
   cleared. Where maintenance is not due, `maintain` is skipped.
 
-Runs queue behind each other, whether they are scheduled, triggered or cleared. A backfill is refused: a run takes
-everything that is new, whatever its date.
+Runs queue behind each other, whether they are scheduled, triggered, started by new data or cleared. A backfill is
+refused: a run takes everything that is new, whatever its date.
 
 Each notebook is a Databricks run of its own. **Retrying or clearing a task starts a new run**, and every
 notebook may be run again at any time: merging the same records twice changes nothing.
@@ -38,7 +38,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import CronTriggerTimetable, Param, chain, dag, get_current_context, task
+from airflow.sdk import (
+    AssetOrTimeSchedule,
+    CronTriggerTimetable,
+    Param,
+    chain,
+    dag,
+    get_current_context,
+    task,
+)
 
 from pinterest_pipeline import upkeep
 from pinterest_pipeline.alarms import failed_run
@@ -58,13 +66,13 @@ from pinterest_pipeline.templates import FILTERS, RUN_KEY
 SETTINGS = Settings.read()
 ASSETS = Assets.of(SETTINGS)
 
-SHARES = {
-    "max_quarantined_share": (0.1, "Quarantined records, as a share of all records of a table."),
-    "max_quarantined_share_of_run": (0.5, "Quarantined records, as a share of those that this run reads."),
-    "max_unparsable_share": (0.1, "Follower counts that cannot be parsed, as a share of all pins."),
-    "max_unmatched_share": (0.25, "Pins without a clean geo, or user, record, as a share of all pins."),
+PERCENTS = {
+    "max_quarantined_percent": (10, "Quarantined records, of all records of a table."),
+    "max_quarantined_percent_of_run": (50, "Quarantined records, of those that this run reads."),
+    "max_unparsable_percent": (10, "Follower counts that cannot be parsed, of all pins."),
+    "max_unmatched_percent": (25, "Pins without a clean geo, or user, record, of all pins."),
 }
-"""Thresholds of the quality gate: the largest share that passes, and of what."""
+"""Thresholds of the quality gate: the largest percentage that passes, and of what. Whole, as the form steps by 1."""
 
 
 def notebook(name: str, **parameters: str) -> DatabricksNotebookRunOperator:
@@ -92,22 +100,25 @@ def notebook(name: str, **parameters: str) -> DatabricksNotebookRunOperator:
     return DatabricksNotebookRunOperator(**arguments, **SETTINGS.compute.as_task())
 
 
-def threshold(name: str, default: float, what: str) -> Param:
-    """Return the parameter of a share that the quality gate lets pass."""
+def threshold(name: str, default: int, what: str) -> Param:
+    """Return the parameter of a percentage that the quality gate lets pass."""
     return number_param(
         default,
-        type="number",
-        bounds={"minimum": 0, "maximum": 1},
+        type="integer",
+        bounds={"minimum": 0, "maximum": 100},
         title=name.replace("max_", "Maximum ").replace("_", " "),
-        description_md=f"{what} The run fails if the share is larger; 1 lets every run pass.",
+        description_md=f"{what} The run fails if it is a larger percentage; 100 lets every run pass.",
     )
 
 
 @dag(
     description="Clean tables and the eight answers from everything the topics have landed in S3.",
-    # With a start date in the past, switching the DAG on would at once run it for the midnight before.
-    # False would run it at once until 02:24: Airflow takes a tenth of a day for "just missed"
-    schedule=CronTriggerTimetable("0 0 * * *", timezone="UTC", run_immediately=timedelta(0)),
+    schedule=AssetOrTimeSchedule(
+        assets=[ASSETS.topics_landed],
+        # With a start date in the past, switching the DAG on would at once run it for the midnight before.
+        # False would run it at once until 02:24: Airflow takes a tenth of a day for "just missed"
+        timetable=CronTriggerTimetable("0 0 * * *", timezone="UTC", run_immediately=timedelta(0)),
+    ),
     start_date=None,
     catchup=False,
     max_active_runs=1,
@@ -147,13 +158,13 @@ def threshold(name: str, default: float, what: str) -> Param:
             title="Maintain the tables",
             description_md="Run OPTIMIZE and VACUUM after the answers, as on Sundays.",
         ),
-        **{name: threshold(name, default, what) for name, (default, what) in SHARES.items()},
+        **{name: threshold(name, default, what) for name, (default, what) in PERCENTS.items()},
         "max_age_hours": number_param(
-            168,
-            type="number",
+            None,
+            type=["null", "number"],
             bounds={"minimum": 0, "maximum": 1_000_000},
             title="Maximum age of the newest row, in hours",
-            description_md="The run fails if no row is newer than this.",
+            description_md="The run fails if no row is newer than this. Empty: after a week it is a warning.",
         ),
     },
 )
@@ -167,8 +178,10 @@ def pinterest_daily_batch() -> None:
         )
         for table in TABLES
     ]
-    limits = {name: f"{{{{ params.{name} }}}}" for name in (*SHARES, "max_age_hours")}
-    queries = notebook("queries", source="batch", **limits)
+    # the notebook's widgets take shares
+    shares = {name.replace("percent", "share"): f"{{{{ params.{name} / 100 }}}}" for name in PERCENTS}
+    max_age_hours = "{{ '' if params.max_age_hours is none else params.max_age_hours }}"
+    queries = notebook("queries", source="batch", max_age_hours=max_age_hours, **shares)
     publish = PublishAnswersOperator(
         task_id="publish",
         source_bucket_name=SETTINGS.bucket,

@@ -21,6 +21,7 @@ from pinterest_pipeline.operators.databricks import (
     DatabricksServerlessNotebookOperator,
 )
 from pinterest_pipeline.operators.kinesis import _status_trigger
+from pinterest_pipeline.retries import FinalErrorRetryPolicy, NotebookRetryPolicy
 from pinterest_pipeline.tags import TIERS, Tag
 
 Parse = Callable[..., Any]
@@ -106,6 +107,7 @@ class TestEachDag:
         for task in dag_bag.dags[dag_id].tasks:
             assert task.owner == "pinterest", task.task_id
             assert task.retries == 3, task.task_id
+            assert isinstance(task.retry_policy, FinalErrorRetryPolicy | NotebookRetryPolicy), task.task_id
             assert timedelta() < task.execution_timeout <= timedelta(hours=4), task.task_id
 
     def test_params_are_typed_and_described(self, dag_bag: Any, dag_id: str) -> None:
@@ -140,9 +142,14 @@ def test_schedules(dag_bag: Any) -> None:
     }
     assert {dag_id: dag.timetable.summary for dag_id, dag in core.items()} == {
         "pinterest_msk_ingestion": "None",
-        "pinterest_daily_batch": "0 0 * * *",
+        "pinterest_daily_batch": "Asset or 0 0 * * *",
         "pinterest_kinesis_streams": "None",
     }
+
+
+def test_the_batch_runs_when_new_records_have_landed(dag_bag: Any) -> None:
+    landed = dag_bag.dags["pinterest_msk_ingestion"].get_task("reconcile").outlets
+    assert list(dag_bag.dags["pinterest_daily_batch"].timetable.asset_condition.objects) == landed
 
 
 @pytest.mark.parametrize("now", ["2030-03-01T00:00:01+00:00", "2030-03-01T23:59:59.999+00:00"])
@@ -169,8 +176,8 @@ def test_switching_the_batch_on_runs_nothing_before_the_next_midnight(dag_bag: A
         ("pinterest_daily_batch", "full_refresh", [True, False], ["true", 1]),
         ("pinterest_daily_batch", "retry_quarantined", [True, False], ["true", None]),
         ("pinterest_daily_batch", "maintain", [True, False], ["true", 1]),
-        ("pinterest_daily_batch", "max_quarantined_share", [0, 0.25, 1], [-0.1, 1.1, "0.1", None]),
-        ("pinterest_daily_batch", "max_age_hours", [0, 1.5, 1000], [-1, "168"]),
+        ("pinterest_daily_batch", "max_quarantined_percent", [0, 25, 100], [-1, 101, 0.1, "10", None]),
+        ("pinterest_daily_batch", "max_age_hours", [None, 0, 1.5, 1000], [-1, "168"]),
     ],
 )
 def test_params_out_of_range_are_refused(
@@ -277,8 +284,30 @@ def test_the_gate_is_told_its_thresholds(dag_bag: Any) -> None:
         "max_quarantined_share_of_run": "0.5",
         "max_unparsable_share": "0.1",
         "max_unmatched_share": "0.25",
-        "max_age_hours": "168",
+        "max_age_hours": "",
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"max_unmatched_percent": 100, "max_age_hours": 0},
+            {"max_unmatched_share": "1.0", "max_age_hours": "0"},
+        ),
+        (
+            {"max_unmatched_percent": 0, "max_age_hours": 1.5},
+            {"max_unmatched_share": "0.0", "max_age_hours": "1.5"},
+        ),
+        ({"max_unmatched_percent": 7.0}, {"max_unmatched_share": "0.07", "max_age_hours": ""}),
+    ],
+)
+def test_percentages_reach_the_gate_as_shares(
+    dag_bag: Any, given: dict[str, Any], told: dict[str, str]
+) -> None:
+    dag = dag_bag.dags["pinterest_daily_batch"]
+    queries = rendered(dag.get_task("queries"), run_id=RUN_ID, params={**dag.params.dump(), **given})
+    assert told.items() <= queries.notebook_params.items()
 
 
 def test_what_is_published_is_this_runs(dag_bag: Any) -> None:

@@ -9,7 +9,7 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.sdk import Context
 
-from pinterest_pipeline.exceptions import TopicsRefused
+from pinterest_pipeline.exceptions import ReportMissing, TopicsRefused
 from pinterest_pipeline.hooks.kafka import KafkaHook
 from pinterest_pipeline.sensors.base import PollingSensor
 from pinterest_pipeline.topic_notes import TopicConflict, TopicNotes
@@ -77,7 +77,13 @@ class S3SinkLandedSensor(PollingSensor[S3Hook]):
                 raise TopicsRefused(str(conflict)) from None
 
     def trigger(self, **common: Any) -> S3SinkLandedTrigger:
-        """Return the trigger that waits."""
+        """
+        Return the trigger that waits.
+
+        :raises ReportMissing: there are no positions to wait for.
+        """
+        if self.positions is None:
+            raise ReportMissing
         return S3SinkLandedTrigger(
             positions=self.positions,
             bucket=self.bucket,
