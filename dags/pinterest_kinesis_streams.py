@@ -8,8 +8,8 @@ acknowledged sequence number** is committed to the stream tables; and checks tha
 
 The stream job is the Databricks job `{prefix}-kinesis_streams`, of which one run goes on at a time. A run of this DAG
 that finds one going leaves it alone; else it starts one, and at the end stops the one it has started. `job` = `keep`
-leaves it running; `stop` stops it whoever has started it. Databricks tries a failed job again by itself, without end:
-except with `keep`, for 48 hours at most, should nobody be left to stop it. The next run of this DAG adopts a job whose
+leaves it running; `stop` stops it whoever has started it. Databricks tries a failed job again by itself, 20 times, and
+except with `keep` for 48 hours at most, should nobody be left to stop it. The next run of this DAG adopts a job whose
 own run is over without having stopped it.
 
 Stopping another run's job and deleting the streams (`delete_streams`, which stops the job too) take a `confirm`: the
@@ -91,8 +91,9 @@ JOB = {
     "tasks": [
         {
             "task_key": "kinesis_streams",
-            "max_retries": -1,
-            "min_retry_interval_millis": 2_000,
+            # as a rule each attempt starts a cluster: what can never work ends after some hours, not never
+            "max_retries": 20,
+            "min_retry_interval_millis": 30_000,
             "retry_on_timeout": True,
             "notebook_task": {
                 "notebook_path": SETTINGS.notebook("kinesis_streams"),
@@ -108,6 +109,7 @@ JOB = {
                     "region": SETTINGS.region,
                     "endpoint_url": SETTINGS.kinesis_endpoint_url,
                     "secret_scope": SETTINGS.secret_scope,
+                    "service_credential": SETTINGS.service_credential,
                     "checkpoint_dir": SETTINGS.checkpoint_dir,
                     "trigger": "1 second",
                     "stop_path": f"{SETTINGS.storage}/{STOP_PREFIX}/{DATABRICKS_RUN}",

@@ -46,9 +46,11 @@ class Settings:
     :param offline: the environment has no way out: requirements come as wheels inside plugins.zip.
     :param notebook_dir: workspace folder of the notebooks.
     :param compute: where the batch notebooks run, as the setting of that name in docs/data.md; empty: a job cluster
-        with the deployment's instance profile.
-    :param stream_compute: the same for the stream notebook.
-    :param secret_scope: Databricks secret scope with AWS keys for the streams; empty: the instance profile.
+        of one worker with the deployment's instance profile.
+    :param stream_compute: the same for the stream notebook; empty: one of two workers.
+    :param secret_scope: Databricks secret scope with AWS keys for the streams.
+    :param service_credential: Unity Catalog's service credential for the streams; without it and ``secret_scope``: the
+        instance profile.
     :param parameters: further parameters of the templates, by their names there.
     """
 
@@ -67,6 +69,7 @@ class Settings:
     compute: dict[str, Any] = field(default_factory=dict)
     stream_compute: dict[str, Any] = field(default_factory=dict)
     secret_scope: str = ""
+    service_credential: str = ""
     parameters: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -84,6 +87,8 @@ class Settings:
             if not re.fullmatch(pattern, value):
                 shown = "what may hold credentials" if re.search("[@:?]", value) else repr(value)
                 raise SettingError(f"mwaa.toml: {name} is {shown}; wanted: {wanted}.")
+        if self.secret_scope and self.service_credential:
+            raise SettingError("mwaa.toml: secret_scope and service_credential exclude each other; give one.")
         unknown = [part for part in self.parts if part not in PARTS]
         if unknown:
             raise SettingError(f"mwaa.toml: parts: {unknown[0]!r} is none of {', '.join(PARTS)}.")
@@ -132,17 +137,17 @@ class Settings:
         """Parameters of the templates as far as settings say them; ``parameters`` and ``given`` come last and win."""
         compute = {"aws_attributes": {"instance_profile_arn": "${DatabricksProfileArn}"}}
         cluster = {
-            "new_cluster": {
-                "spark_version": "18.x-scala2.13",
-                # dedicated access mode: Unity Catalog, and the streams' foreachBatch
-                "data_security_mode": "SINGLE_USER",
-                "node_type_id": "m5d.large",
-                "num_workers": 1,
-                # of 100 compiled plans, which is what Spark keeps unless told otherwise, a MERGE alone takes 30
-                "spark_conf": {"spark.sql.codegen.cache.maxEntries": "2000"},
-                **compute,
-            }
+            "spark_version": "18.x-scala2.13",
+            # dedicated access mode: Unity Catalog, and the streams' foreachBatch
+            "data_security_mode": "SINGLE_USER",
+            "node_type_id": "m5d.large",
+            "num_workers": 1,
+            # of 100 compiled plans, which is what Spark keeps unless told otherwise, a MERGE alone takes 30
+            "spark_conf": {"spark.sql.codegen.cache.maxEntries": "2000"},
+            **compute,
         }
+        # Databricks' Kinesis source keeps a slot of a worker busy for each stream
+        stream_cluster = {**cluster, "num_workers": 2}
         return {
             "Name": self.name,
             "Prefix": self.prefix,
@@ -153,9 +158,10 @@ class Settings:
             "Catalog": self.catalog,
             "Schema": self.schema,
             "SecretScope": self.secret_scope,
+            "ServiceCredential": self.service_credential,
             "ExternalSource": "false" if "source" in self.parts else "true",
-            "Compute": json.dumps(self.compute or cluster),
-            "StreamCompute": json.dumps(self.stream_compute or cluster),
+            "Compute": json.dumps(self.compute or {"new_cluster": cluster}),
+            "StreamCompute": json.dumps(self.stream_compute or {"new_cluster": stream_cluster}),
             **self.given,
             **self.parameters,
         }

@@ -42,7 +42,8 @@ DEFAULT_STREAM_COMPUTE: Mapping[str, Any] = {
         "spark_version": "18.x-scala2.13",
         "data_security_mode": "SINGLE_USER",
         "node_type_id": "m5d.large",
-        "num_workers": 1,
+        # Databricks' Kinesis source keeps a slot of a worker busy for each stream, beside those of the micro-batch
+        "num_workers": 2,
         # of 100 compiled plans, which is what Spark keeps unless told otherwise, a MERGE alone takes 30
         "spark_conf": {"spark.sql.codegen.cache.maxEntries": "2000"},
     }
@@ -120,7 +121,8 @@ class Settings:
     :param bucket: the S3 bucket that holds topics/, answers/ and streams/.
     :param prefix: first part of topic, stream and table names.
     :param storage: how notebooks reach the bucket: ``s3://bucket``, ``/mnt/…``, ``/Volumes/…`` or ``dbfs:/…``.
-    :param mount_point: mount the bucket here first; empty: no mount.
+    :param mount_point: mount the bucket here first; empty: no mount. Neither new workspaces nor serverless compute and
+        standard access mode have mounts.
     :param catalog: Unity Catalog catalog; empty: a workspace without one.
     :param schema: schema of the clean tables.
     :param notebook_dir: workspace folder of the notebooks.
@@ -129,7 +131,9 @@ class Settings:
     :param connector_name: the S3 sink connector.
     :param checkpoint_dir: folder of the stream's checkpoints.
     :param kinesis_endpoint_url: Kinesis as the notebooks reach it; empty: AWS.
-    :param secret_scope: Databricks secret scope with AWS keys; empty: the cluster's instance profile.
+    :param secret_scope: Databricks secret scope with AWS keys for the streams.
+    :param service_credential: Unity Catalog's service credential for the streams; without it and `secret_scope`: the
+        cluster's instance profile.
     :param region: region of the streams, for Airflow and for the notebook.
     :param topic_partitions: partitions of a topic that has to be created; -1: the brokers' default.
     :param topic_replication: its replication factor; -1: the brokers' default.
@@ -151,6 +155,7 @@ class Settings:
     checkpoint_dir: str = ""
     kinesis_endpoint_url: str = ""
     secret_scope: str = ""
+    service_credential: str = ""
     region: str = "us-east-1"
     topic_partitions: int = 3
     topic_replication: int = -1
@@ -193,6 +198,13 @@ class Settings:
             raise option("topic_replication", f"at least 1, or -1, not {self.topic_replication}")
         if self.poll_seconds < 1:
             raise option("poll_seconds", f"at least 1, not {self.poll_seconds}")
+        self._check_streams()
+
+    def _check_streams(self) -> None:
+        if self.secret_scope and self.service_credential:
+            raise option(
+                "service_credential", "the streams log in with it or with secret_scope, not with both"
+            )
         if self.stream_compute.serverless:
             raise option("stream_compute", "serverless compute runs no continuous stream; name a cluster")
         mode = self.stream_compute.new_cluster.get("data_security_mode")
@@ -216,7 +228,7 @@ class Settings:
         """
         texts = (
             "bucket prefix storage mount_point catalog schema notebook_dir connector_name checkpoint_dir "
-            "kinesis_endpoint_url secret_scope region alarm_topic_arn"
+            "kinesis_endpoint_url secret_scope service_credential region alarm_topic_arn"
         )
         unknown = sorted(_given_names() - set(cls.__dataclass_fields__))
         if unknown:

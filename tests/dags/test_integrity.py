@@ -355,11 +355,12 @@ def test_the_stream_job_is_one_that_databricks_keeps_up(dag_bag: Any) -> None:
     assert start.job["name"] == "pinterest-kinesis_streams"
     assert start.job["max_concurrent_runs"] == 1
     (task,) = start.job["tasks"]
-    assert task["max_retries"] == -1
+    assert (task["max_retries"], task["min_retry_interval_millis"]) == (20, 30_000)
     assert task["new_cluster"] == {"num_workers": 0, "data_security_mode": "SINGLE_USER"}
     parameters = task["notebook_task"]["base_parameters"]
     assert all(isinstance(value, str) for value in parameters.values())
     assert parameters["run_id"] == "{{job.run_id}}"
+    assert parameters["service_credential"] == ""
     assert parameters["stop_path"] == "s3://tests-bucket/streams/pinterest/stop/{{job.run_id}}"
     assert dag.get_task("stop_job").stop_prefix == "streams/pinterest/stop"
 

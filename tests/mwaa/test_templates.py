@@ -310,7 +310,14 @@ def test_the_environment_passes_settings_that_the_dags_know():
     ]
     ours = {name.removeprefix("pinterest.") for name in options if name.startswith("pinterest.")}
     assert ours <= DagSettings.__dataclass_fields__.keys()
-    assert {"bucket", "alarm_topic_arn", "compute", "stream_compute", "connector_name"} <= ours
+    assert {
+        "bucket",
+        "alarm_topic_arn",
+        "compute",
+        "stream_compute",
+        "connector_name",
+        "service_credential",
+    } <= ours
 
 
 def test_the_proxy_s_configuration_is_one_that_the_proxy_takes(tmp_path):

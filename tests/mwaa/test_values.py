@@ -1,5 +1,6 @@
 """What a deployment asks AWS for, so that templates get the same values as long as nothing has changed."""
 
+import json
 import random
 from dataclasses import replace
 from unittest import mock
@@ -7,6 +8,7 @@ from unittest import mock
 import pytest
 
 from mwaa.deployment import NEWEST_IMAGE, Deployment
+from mwaa.errors import SettingError
 from mwaa.settings import Settings
 
 BROKERS = [f"b-{each}.c.kafka.us-east-1.amazonaws.com:9098" for each in (1, 2, 3)]
@@ -75,3 +77,20 @@ def test_the_image_is_the_newest_once_and_then_the_one_in_use(built, few):
     named = replace(few, parameters={"ProxyImage": "ami-named"})
     assert values(Aws(used), built, named)["ProxyImage"] == "ami-named"
     assert "ProxyImage" not in values(Aws({}), built, replace(few, parts=("kafka",)))
+
+
+def test_the_streams_have_a_worker_more_than_the_batch():
+    values = Settings(service_credential="kinesis").values("123456789012")
+    clusters = {name: json.loads(values[name])["new_cluster"] for name in ("Compute", "StreamCompute")}
+    assert {name: cluster.pop("num_workers") for name, cluster in clusters.items()} == {
+        "Compute": 1,
+        "StreamCompute": 2,
+    }
+    assert clusters["Compute"] == clusters["StreamCompute"]
+    assert clusters["Compute"]["data_security_mode"] == "SINGLE_USER"
+    assert values["ServiceCredential"] == "kinesis"
+
+
+def test_the_streams_log_in_one_way():
+    with pytest.raises(SettingError, match="secret_scope and service_credential exclude each other"):
+        Settings(service_credential="kinesis", secret_scope="aws")

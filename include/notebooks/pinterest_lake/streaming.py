@@ -378,33 +378,50 @@ def _chosen(readable: DataFrame, decision: Decision) -> DataFrame:
     return readable.join(F.broadcast(wanted), on=wins.column_names, how="left_semi")
 
 
+_FETCH = {"maxFetchDuration": "2s", "fetchBufferSize": "200mb"}
+"""Databricks fetches ahead, for 10 s and up to 20 GB unless told otherwise.
+
+A micro-batch waits for the fetch to end, and is all that was fetched: the driver holds the positions of its records.
+"""
+
+
 @dataclass(frozen=True)
 class Kinesis:
-    """How the notebook reaches Kinesis; without keys the cluster's own credentials are used."""
+    """How the notebook reaches Kinesis; without a login the cluster's own credentials are used.
+
+    :param login: the options with which Databricks' source logs in: keys, or the name of a service credential.
+    """
 
     region: str
     endpoint_url: str
-    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    login: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_widgets(cls, dbutils: Any) -> Kinesis:
-        """Declares and reads the widgets region, endpoint_url and secret_scope."""
-        for name, default in (("region", "us-east-1"), ("secret_scope", "")):
+        """Declare and read the widgets region, endpoint_url, secret_scope and service_credential.
+
+        :raises SettingsError: one makes no sense, or both of the last two are given.
+        """
+        for name, default in (("region", "us-east-1"), ("secret_scope", ""), ("service_credential", "")):
             dbutils.widgets.text(name, default)
         scope = dbutils.widgets.get("secret_scope").strip()
-        keys = (
-            {
+        credential = dbutils.widgets.get("service_credential").strip()
+        if scope and credential:
+            raise SettingsError(
+                "widgets 'secret_scope' and 'service_credential' exclude each other; give one"
+            )
+        login = {"serviceCredential": credential} if credential else {}
+        if scope:
+            login = {
                 "awsAccessKey": dbutils.secrets.get(scope, "aws_access_key_id"),
                 "awsSecretKey": dbutils.secrets.get(scope, "aws_secret_access_key"),
             }
-            if scope
-            else {}
-        )
-        return cls(dbutils.widgets.get("region").strip(), endpoint(dbutils, "endpoint_url"), keys)
+        return cls(dbutils.widgets.get("region").strip(), endpoint(dbutils, "endpoint_url"), login)
 
     def read(self, spark: SparkSession, stream: str) -> DataFrame:
         """The stream, from its earliest record on."""
-        options = {"streamName": stream, "region": self.region, "initialPosition": "earliest", **self.keys}
+        options = {"streamName": stream, "region": self.region, "initialPosition": "earliest"}
+        options |= {**_FETCH, **self.login}
         if self.endpoint_url:
             options["endpoint"] = self.endpoint_url
         return spark.readStream.format("kinesis").options(**options).load()

@@ -378,7 +378,7 @@ def test_a_folder_of_a_storage_that_is_gone_is_not_empty(text: str) -> None:
             return []
         raise RuntimeError(text)
 
-    with pytest.raises(StorageError, match="s3://b/topics/p.pin cannot be listed: "):
+    with pytest.raises(StorageError, match=r"s3://b/topics/p\.pin cannot be listed: "):
         list(find(FolderLister("s3://b", ls), "p.pin", {}))
 
 
@@ -389,6 +389,6 @@ def test_a_folder_is_missing_only_in_a_storage_that_is_there() -> None:
     def there(path: str) -> list[object]:
         return [] if path == "s3://my-bucket" else gone(path)
 
-    with pytest.raises(StorageError, match="s3://my-bucket/topics/p.pin cannot be listed: No such file"):
+    with pytest.raises(StorageError, match=r"s3://my-bucket/topics/p\.pin cannot be listed: No such file"):
         list(find(FolderLister("s3://my-bucket", gone), "p.pin", {}))
     assert list(find(FolderLister("s3://my-bucket", there), "p.pin", {})) == []

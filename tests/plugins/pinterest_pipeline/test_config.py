@@ -34,6 +34,19 @@ def test_only_the_bucket_has_to_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
         "spark_conf",
     }
     assert (cluster["spark_version"], cluster["data_security_mode"]) == ("18.x-scala2.13", "SINGLE_USER")
+    assert (cluster["node_type_id"], cluster["num_workers"]) == ("m5d.large", 2)
+    assert (settings.secret_scope, settings.service_credential) == ("", "")
+
+
+def test_the_streams_log_in_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_option(monkeypatch, bucket="my-bucket", service_credential="kinesis")
+    assert Settings.read().service_credential == "kinesis"
+    set_option(monkeypatch, secret_scope="aws")
+    with pytest.raises(
+        SettingError,
+        match=r"^\[pinterest\] service_credential: the streams log in with it or with secret_scope",
+    ):
+        Settings.read()
 
 
 @pytest.mark.parametrize(("text", "may"), [(None, True), ("", True), ("True", True), ("false", False)])
