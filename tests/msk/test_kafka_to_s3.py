@@ -29,6 +29,7 @@ from local.kafka.throwaway import Broker, Connect, Part
 from local.ports import free_ports
 from pinterest_pipeline.triggers.s3_sink import S3SinkLandedTrigger
 from tests.msk.conftest import RunningProxy, airflow_connections, await_that, running_proxy
+from tests.support import history
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / ".jars" / "connect-plugins"
@@ -86,6 +87,21 @@ class World:
         for topic, expected in self.acknowledged.items():
             await_that(partial(self._has_landed, topic), topic)
             assert self.landed(topic) == expected
+        assert not (report := self.report()), report
+
+    def report(self) -> history.Report:
+        """What the checker says of the three topics' records and the objects of the bucket."""
+        topics = {f"{self.prefix}.{table}": table for table in ("pin", "geo", "user")}
+        told = [
+            history.record_of(table, partition, offset, value)
+            for topic, table in topics.items()
+            for (partition, offset), value in self.acknowledged.get(topic, {}).items()
+        ]
+        # in which order they were answered is not remembered
+        told.sort(key=lambda record: record.order)
+        keys = [key for topic in topics for key in self.keys(topic)]
+        bodies = {key: self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+        return history.check(told, landed=history.lines_of(bodies, self.prefix))
 
     def _has_landed(self, topic: str) -> bool:
         return self.landed(topic).keys() >= self.acknowledged[topic].keys()

@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import batched
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from bench.streams import TABLES, Bench
 from local.stack.supervisor import await_that
 from pinterest_pipeline.gateway import StreamAck
 from tests.include.notebooks import model
+from tests.support import history
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -139,6 +141,35 @@ class Streams:
             counted = told[self.bench.stream(table)]
             assert {each: counted[each] for each in fates} == {each: fate[each] for each in fates}
             assert fate["read"] == fate["clean"] + fate["superseded"] + fate["quarantined"] == len(held)
+            assert not (report := self.report(table, quarantine, counted)), report
+
+    def report(self, table: str, quarantine: list[dict[str, Any]], counted: dict[str, Any]) -> history.Report:
+        """What the checker, which knows neither the pipeline nor the model, says of one stream."""
+        name = f"{self.env['PREFIX']}_{table}_table"
+
+        def records(values: dict[Position, bytes]) -> list[history.Record]:
+            unread = {at for at, raw in values.items() if model.reason(table, raw)}
+            return [
+                replace(record, ind=None) if (place, shard) in unread else record
+                for (place, shard), raw in values.items()
+                if (record := history.record_of(table, shard, place, raw))
+            ]
+
+        held = self.held(table)
+        return history.check(
+            records({at: held[at] for at in sorted(self.acknowledged[table])}),
+            written=records(held),
+            rows=[
+                history.Record(table, row["_shard"], int(row["_sequence_number"]), row["ind"])
+                for row in self.rows(name)
+            ],
+            held=[
+                history.Record(table, row["shard"], int(row["position"]), None, row["raw"])
+                for row in quarantine
+                if row["table"] == name
+            ],
+            counted={table: {each: counted[each] for each in ("read", "clean", "superseded", "quarantined")}},
+        )
 
 
 def _is_driver(command: list[str]) -> bool:
