@@ -61,6 +61,10 @@ class KinesisDataSource(DataSource):
         return KinesisReader(Options.of({key.lower(): value for key, value in self.options.items()}))
 
 
+class LostRecords(Exception):
+    """A micro-batch is to be read whose records Kinesis does not hold any more."""
+
+
 @dataclass(frozen=True)
 class Options:
     """The options of a query, checked."""
@@ -208,6 +212,10 @@ class KinesisReader(DataSourceStreamReader):
                 yield _arrow(partition.stream, partition.shard, wanted)
             if records and int(records[-1]["SequenceNumber"]) >= last:
                 return
+        raise LostRecords(
+            f"kinesis: records of {partition.stream}, {partition.shard}, up to {partition.last} are gone: the stream "
+            "has not kept them until they were read. To go on with what is left, delete the query's checkpoint"
+        )
 
     def commit(self, end: Offset) -> None:
         """Forgets what Spark will not ask for again."""

@@ -7,11 +7,14 @@ A leg's ledger is a dict of tables, each a dict of counts; whoever builds one he
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from pinterest_pipeline.exceptions import LedgerImbalance, ReportMissing
+
+log = logging.getLogger(__name__)
 
 Counts = Mapping[str, Any]
 Ledger = dict[str, dict[str, Any]]
@@ -64,7 +67,8 @@ def streams_ledger(
     :param after: stream → the same after it.
     :param streams: table → stream.
     :return: table → the emulator's counts; ``committed`` (records read in this run; others may have put some
-        too) and what became of them; and under ``total`` the job's counts of all runs.
+        too) and what became of them; under ``total`` the job's counts of all runs; and under ``may_be_lost``, if there
+        is any, the time of which records may be lost, by shard.
     """
     if tables is None:
         raise ReportMissing
@@ -73,6 +77,8 @@ def streams_ledger(
     for table, sent in tables.items():
         problems += _emulated("streams", table, sent)
         now, then = after.get(streams[table], {}), before.get(streams[table], {})
+        if now.get("ledger") != then.get("ledger"):  # the tables were made anew: another ledger counts from 0
+            then = {}
         total = {name: now.get(name, 0) for name in ("read", *FATES)}
         committed = total["read"] - then.get("read", 0)
         reasons: Counter[str] = Counter(now.get("by_reason", {}))
@@ -85,6 +91,14 @@ def streams_ledger(
             "by_reason": dict(reasons - Counter(then.get("by_reason", {}))),
             "total": {**total, "by_reason": dict(reasons)},
         }
+        may_be_lost = [gap for gap in now.get("gaps", []) if gap not in then.get("gaps", [])]
+        if may_be_lost:
+            ledger[table]["may_be_lost"] = may_be_lost
+            log.warning(
+                "%s: no job has read the stream for longer than it keeps records, some may be lost: %s",
+                streams[table],
+                "; ".join(f"{gap['shard']}, between {gap['from']} and {gap['to']}" for gap in may_be_lost),
+            )
         if committed < sent["acknowledged"]:
             problems.append(
                 f"streams, {table}: {sent['acknowledged']} acknowledged, but {committed} committed"

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -170,7 +171,7 @@ class StreamCommittedTrigger(AwsPollingTrigger):
             async def look() -> Look:
                 # The run's state is read first: what it committed before it ended is then seen as well.
                 state = await watch.look()
-                progress = await self._progress(s3)
+                progress, unheard = await self._progress(s3)
                 committed = {name: stream["committed"] for name, stream in progress.items()}
                 problem = watch.hopeless(state, committed)
                 at_last = bool(problem) or self.time_is_up()
@@ -180,19 +181,22 @@ class StreamCommittedTrigger(AwsPollingTrigger):
                     return Look(told, done=True, value=progress)
                 told = f"behind: {'; '.join(behind)}"
                 if problem:
-                    return Look(f"{problem}, but {told}", hopeless=True, value=progress)
-                return Look(f"{told}{state.told}", value=progress)
+                    return Look(f"{problem}, but {told}{unheard}", hopeless=True, value=progress)
+                return Look(f"{told}{unheard}{state.told}", value=progress)
 
             yield look
 
-    async def _progress(self, s3: Any) -> dict[str, Any]:
+    async def _progress(self, s3: Any) -> tuple[dict[str, Any], str]:
+        """Return what the watched run has told of each stream, and a remark when only another run has told anything."""
         try:
             reply = await s3.get_object(Bucket=self.bucket, Key=self.progress_key)
         except s3.exceptions.NoSuchKey:
-            return {}
+            return {}, ""
         async with reply["Body"] as body:
-            streams: dict[str, Any] = json.loads(await body.read())["streams"]
-        return streams
+            told: dict[str, Any] = json.loads(await body.read())
+        if self.databricks_run_id is not None and told["run_id"] != str(self.databricks_run_id):
+            return {}, f" (run {self.databricks_run_id} has told nothing yet, only run {told['run_id']})"
+        return told["streams"], ""
 
 
 @dataclass(frozen=True)
@@ -355,7 +359,8 @@ class ConsumerLag:
     :param client: a Kinesis client of boto3, which is called in threads.
     :param positions: stream → shard → its last record that counts; empty: all that came by `since` count.
     :param stream_names: the streams that are looked at if there are no positions.
-    :param since: moment (seconds since the epoch); without positions, what arrived later does not count.
+    :param since: moment (seconds since the epoch, by this machine's clock); without positions, what arrived later
+        does not count. Kinesis dates arrivals by its own clock, which its answers tell.
     """
 
     def __init__(self, client: Any, positions: Positions, stream_names: list[str], since: float) -> None:
@@ -364,6 +369,7 @@ class ConsumerLag:
         self.stream_names = stream_names
         self.since = since
         self._shards: dict[tuple[str, str], ShardLag] = {}
+        self._ahead: float | None = None
 
     async def behind(self, committed: Committed, most: int = COUNTED) -> list[str]:
         """Return a line for each stream that lags; of all its shards together up to so many records are counted."""
@@ -395,6 +401,8 @@ class ConsumerLag:
 
     def _list_shards(self, stream: str) -> list[str]:
         page = self.client.list_shards(StreamName=stream)
+        if self._ahead is None:
+            self._ahead = ahead_of_us(page)
         names = [shard["ShardId"] for shard in page["Shards"]]
         while token := page.get("NextToken"):
             page = self.client.list_shards(NextToken=token)
@@ -414,7 +422,8 @@ class ConsumerLag:
         if self.positions:
             last = str(self.positions[stream][shard]["last"])
             return lambda number, _: reached(last, number)
-        return lambda _, arrived: arrived <= self.since
+        until = self.since + (self._ahead or 0)
+        return lambda _, arrived: arrived <= until
 
 
 def _line(stream: str, late: list[ShardLag]) -> str:
@@ -422,6 +431,15 @@ def _line(stream: str, late: list[ShardLag]) -> str:
     more = "more than " if any(lag.more for lag in late) else ""
     oldest = min((lag.waiting[0][1] for lag in late if lag.waiting), default=time.time())
     return f"{stream}: {more}{records} record(s), the oldest put {max(0, time.time() - oldest):.0f} s ago"
+
+
+def ahead_of_us(reply: Mapping[str, Any]) -> float:
+    """Return by how many seconds, rounded up, the clock of a service that has just replied is ahead of this one's."""
+    date = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    if date is None:
+        return 0
+    # whole seconds: the service's clock may have come to the end of the one that is told
+    return parsedate_to_datetime(date).timestamp() + 1 - time.time()
 
 
 def reached(committed: str | None, wanted: str) -> bool:

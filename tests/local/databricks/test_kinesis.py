@@ -1,5 +1,6 @@
 """The data source ``kinesis``: every record once, whatever is restarted in between."""
 
+import datetime as dt
 import json
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ import pytest
 from botocore.credentials import Credentials
 
 from local.databricks import kinesis_source
-from local.databricks.kinesis_source import KinesisReader, Options
+from local.databricks.kinesis_source import KinesisReader, LostRecords, Options, Range
 from tests.local.databricks.conftest import Lab, Part
 
 STREAM = "lab-stream"
@@ -188,6 +189,28 @@ class Query:
                 self.read += [data.decode() for data in rows.column("data").to_pylist()]
         self.offset = end
         self.reader.commit(end)
+
+
+def test_a_range_whose_records_are_gone_is_not_taken_for_an_empty_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The query was off for longer than the stream keeps its records: what was planned cannot be read."""
+    kept = {
+        "PartitionKey": "k",
+        "Data": b"{}",
+        "SequenceNumber": "5",
+        "ApproximateArrivalTimestamp": dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+    }
+    answers: list[list[dict[str, Any]]] = [[kept], []]
+    monkeypatch.setattr(kinesis_source, "_fetch", lambda *_: iter([(answer, False) for answer in answers]))
+    monkeypatch.setattr(Options, "client", lambda _: None)
+    reader = KinesisReader(Options.of({"streamname": "s", "region": "us-east-1"}))
+    whole = Range("s", "shardId-0", {"trim_horizon": True}, "5", None)
+    assert [batch.num_rows for batch in reader.read(whole)] == [1]
+    for last, left in (("7", answers), ("5", [])):
+        answers[:] = left
+        with pytest.raises(LostRecords, match=f"records of s, shardId-0, up to {last} are gone"):
+            list(reader.read(Range("s", "shardId-0", {"after": "3"}, last, None)))
 
 
 @pytest.mark.parametrize("restarted", [False, True])

@@ -9,6 +9,7 @@ from pinterest_pipeline.exceptions import LedgerImbalance, ReportMissing
 from pinterest_pipeline.ledger import streams_ledger, topics_ledger
 
 SENT = {"drawn": 10, "missing": 3, "sent": 7, "acknowledged": 7, "failed": 0}
+NONE = {"drawn": 0, "missing": 0, "sent": 0, "acknowledged": 0}
 TOPICS = {"pin": "p.pin"}
 STREAMS = {"pin": "s-pin"}
 
@@ -87,3 +88,27 @@ def test_without_a_report_there_is_nothing_to_reconcile() -> None:
         with pytest.raises(ReportMissing, match="emulate has left no report") as missing:
             ledger()
         assert isinstance(missing.value, AirflowFailException), "a retry finds none, either"
+
+
+def test_a_ledger_that_was_made_anew_is_not_compared_with_the_old_one() -> None:
+    before = {"s-pin": {**counts(900, 900, 0, 0), "ledger": "old"}}
+    after = {"s-pin": {**counts(7, 7, 0, 0), "ledger": "new"}}
+    ledger = streams_ledger({"pin": SENT}, before, after, STREAMS)
+    assert (ledger["pin"]["committed"], ledger["pin"]["clean"]) == (7, 7)
+
+
+def test_a_time_of_which_nobody_has_read_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    gap = {
+        "shard": "shardId-0",
+        "from": "2026-01-01T00:00:00.000+00:00",
+        "to": "2026-01-03T00:00:00.000+00:00",
+    }
+    old = {**gap, "shard": "shardId-1"}
+    before = {"s-pin": {**counts(5, 5, 0, 0), "gaps": [old]}}
+    after = {"s-pin": {**counts(12, 12, 0, 0), "gaps": [old, gap]}}
+    assert streams_ledger({"pin": SENT}, before, after, STREAMS)["pin"]["may_be_lost"] == [gap]
+    assert caplog.messages == [
+        "s-pin: no job has read the stream for longer than it keeps records, some may be lost: "
+        "shardId-0, between 2026-01-01T00:00:00.000+00:00 and 2026-01-03T00:00:00.000+00:00"
+    ]
+    assert "may_be_lost" not in streams_ledger({"pin": {**SENT, **NONE}}, after, after, STREAMS)["pin"]

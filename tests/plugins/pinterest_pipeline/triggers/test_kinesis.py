@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 from unittest import mock
 
@@ -98,9 +99,11 @@ class TestCommitted:
             **arguments,
         })
 
-    def commit(self, s3: Any, bucket: str, committed: dict[str, str], read: int = 0) -> None:
+    def commit(
+        self, s3: Any, bucket: str, committed: dict[str, str], read: int = 0, run_id: str = "42"
+    ) -> None:
         streams = {STREAM: {"committed": committed, "read": read}}
-        s3.put_object(Bucket=bucket, Key=KEY, Body=json.dumps({"run_id": "r", "streams": streams}))
+        s3.put_object(Bucket=bucket, Key=KEY, Body=json.dumps({"run_id": run_id, "streams": streams}))
 
     def test_serialize(self) -> None:
         positions = {STREAM: {"shard-0": {"last": "5", "records": 2}}}
@@ -237,6 +240,52 @@ class TestCommitted:
         assert "3 record(s)" in (await trigger.look()).message
         self.commit(s3, bucket, last)
         assert (await trigger.look()).done
+
+    async def test_what_another_run_has_told_ends_no_wait(
+        self, s3: Any, kinesis: Any, bucket: str, stream: str
+    ) -> None:
+        """It may have filled the tables of another schema, or these before they were made anew."""
+        last = self.put(kinesis, 3)
+        self.commit(s3, bucket, last, run_id="41")
+        for trigger in (self.trigger(bucket, self.wanted(last)), self.trigger(bucket, since=time.time() + 1)):
+            seen = await trigger.look()
+            assert (seen.done, seen.value) == (False, {})
+            assert f"{STREAM}: 3 record(s)" in seen.message
+            assert seen.message.endswith(" (run 42 has told nothing yet, only run 41)")
+        self.commit(s3, bucket, last)
+        assert (await self.trigger(bucket, self.wanted(last)).look()).done
+        self.commit(s3, bucket, last, run_id="41")
+        assert (await self.trigger(bucket, self.wanted(last), run_id=None).look()).done
+
+    @pytest.mark.parametrize(("ahead", "behind"), [(600, ["2"]), (0, ["2"]), (-600, [])])
+    async def test_a_drain_goes_by_the_clock_of_kinesis(self, ahead: int, behind: list[str]) -> None:
+        """Records that were there when the wait began count, however far this machine's clock is off."""
+        now = time.time()
+        arrivals = [datetime.fromtimestamp(now + seconds, UTC) for seconds in (-1, -0.5)]
+        date = format_datetime(datetime.fromtimestamp(int(now + ahead), UTC), usegmt=True)
+        client = mock.Mock(
+            get_shard_iterator=mock.AsyncMock(return_value={"ShardIterator": "first"}),
+            get_records=mock.AsyncMock(
+                return_value={
+                    "Records": [
+                        {"SequenceNumber": str(n), "ApproximateArrivalTimestamp": at}
+                        for n, at in enumerate(arrivals)
+                    ],
+                    "NextShardIterator": "next",
+                    "MillisBehindLatest": 0,
+                }
+            ),
+            list_shards=mock.AsyncMock(
+                return_value={
+                    "Shards": [{"ShardId": "shardId-0"}],
+                    "ResponseMetadata": {"HTTPHeaders": {"date": date}},
+                }
+            ),
+        )
+        # by our clock the wait begins this much later or earlier than by theirs
+        lag = ConsumerLag(client, {}, [STREAM], now - max(ahead, 0))
+        found = await lag.behind({})
+        assert [re.findall(r"(\d+) record", line)[0] for line in found] == behind
 
     async def test_an_empty_answer_is_no_end(self, s3: Any, kinesis: Any, bucket: str, stream: str) -> None:
         """GetRecords may come back with nothing where there is something further on."""

@@ -3,6 +3,7 @@ package pinterest.databricks;
 import io.delta.storage.HadoopFileSystemLogStore;
 import java.io.BufferedWriter;
 import java.io.IOException;
+import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.StandardCopyOption;
@@ -39,6 +40,7 @@ public final class LinkLogStore extends HadoopFileSystemLogStore {
       } else {
         Files.createLink(place, written);
       }
+      force(place.getParent());
     } finally {
       Files.deleteIfExists(written);
     }
@@ -56,6 +58,14 @@ public final class LinkLogStore extends HadoopFileSystemLogStore {
         out.write(lines.next());
         out.write('\n');
       }
+    }
+    force(file);
+  }
+
+  /** Has the disk keep a file, or what a folder lists: else a power cut may leave a commit that is empty or gone. */
+  private static void force(java.nio.file.Path path) throws IOException {
+    try (FileChannel channel = FileChannel.open(path, StandardOpenOption.READ)) {
+      channel.force(true);
     }
   }
 }
