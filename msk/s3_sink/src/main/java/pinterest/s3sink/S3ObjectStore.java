@@ -3,6 +3,8 @@ package pinterest.s3sink;
 import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.Base64;
+import java.util.Map;
+import java.util.stream.IntStream;
 import java.util.zip.CRC32;
 import software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider;
 import software.amazon.awssdk.core.client.config.ClientOverrideConfiguration;
@@ -19,6 +21,9 @@ final class S3ObjectStore implements ObjectStore {
   private static final Duration CONNECT_TIMEOUT = Duration.ofSeconds(3);
   private static final Duration SOCKET_TIMEOUT = Duration.ofSeconds(15);
   private static final Duration CALL_TIMEOUT = Duration.ofSeconds(30);
+
+  // Whoever only counts records need not download them.
+  private static final String RECORDS = "records";
 
   private final String bucket;
   private final S3Client client;
@@ -49,12 +54,17 @@ final class S3ObjectStore implements ObjectStore {
                   .bucket(bucket)
                   .key(key)
                   .contentType("application/x-ndjson")
+                  .metadata(Map.of(RECORDS, Long.toString(lines(content))))
                   .checksumCRC32(crc32(content)),
           RequestBody.fromBytes(content));
     } catch (RuntimeException e) {
       // Not only SdkException: a connection that breaks half-way comes as an UncheckedIOException.
       throw new StoreException("cannot put s3://" + bucket + "/" + key + ": " + e.getMessage(), e);
     }
+  }
+
+  private static long lines(byte[] content) {
+    return IntStream.range(0, content.length).filter(index -> content[index] == '\n').count();
   }
 
   /** S3 compares this with what arrived. */

@@ -78,6 +78,14 @@ class S3ObjectStoreTest {
   }
 
   @Test
+  void anObjectNotesHowManyRecordsItHolds() throws StoreException {
+    try (ObjectStore store = store()) {
+      store.put(KEY, "1\n\n3\n".getBytes(StandardCharsets.UTF_8));
+    }
+    assertEquals("3", last.getRequestHeaders().getFirst("x-amz-meta-records"));
+  }
+
+  @Test
   void aStoreThatSaysNoIsAStoreException() {
     status = 403;
     try (ObjectStore store = store()) {
