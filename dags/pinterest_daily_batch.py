@@ -17,8 +17,9 @@ The run page (link on the task) has the notebook's output and traceback.
   wrong with the clean tables than the parameters `max_…` allow. It names each expectation with what was found; the
   table `quality` and `answers/refused/` hold all of them, and `make quarantine` shows what cannot be read. The answers
   and their tables stay the last good ones. It is not tried again: mend the source or a rule (then run with
-  `retry_quarantined`), or allow more with the parameter that the message names.
+  `retry_quarantined`), or allow more with the parameter: `max_quarantined_percent` for `quarantined_share`.
 - `publish` (copies that object to `answers/latest.json`): until it succeeds the previous answers stay in place.
+  Answers that are older than the published ones are refused; the message has the command that puts them back.
 - `maintenance_due` and `maintain` (`OPTIMIZE`, `VACUUM`): the answers are out by then, and they may simply be
   cleared. Where maintenance is not due, `maintain` is skipped.
 
@@ -37,8 +38,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.providers.amazon.aws.operators.s3 import S3CopyObjectOperator
-from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator
 from airflow.sdk import CronTriggerTimetable, Param, chain, dag, get_current_context, task
 
 from pinterest_pipeline import upkeep
@@ -46,25 +45,29 @@ from pinterest_pipeline.alarms import failed_run
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
 from pinterest_pipeline.hooks.answers import LATEST_KEY, answers_key
-from pinterest_pipeline.operators.databricks import DatabricksServerlessNotebookOperator
+from pinterest_pipeline.operators.answers import PublishAnswersOperator
+from pinterest_pipeline.operators.databricks import (
+    DatabricksNotebookRunOperator,
+    DatabricksServerlessNotebookOperator,
+)
 from pinterest_pipeline.params import number_param
-from pinterest_pipeline.retries import NotebookRetryPolicy
+from pinterest_pipeline.retries import RETRIES, NotebookRetryPolicy
 from pinterest_pipeline.tags import Tag
 from pinterest_pipeline.templates import FILTERS, RUN_KEY
 
 SETTINGS = Settings.read()
 ASSETS = Assets.of(SETTINGS)
 
-SHARES = {
-    "max_quarantined_share": (0.1, "Quarantined records, as a share of all records of a table."),
-    "max_quarantined_share_of_run": (0.5, "Quarantined records, as a share of those that this run reads."),
-    "max_unparsable_share": (0.1, "Follower counts that cannot be parsed, as a share of all pins."),
-    "max_unmatched_share": (0.25, "Pins without a clean geo, or user, record, as a share of all pins."),
+PERCENTS = {
+    "max_quarantined_percent": (10, "Quarantined records, of all records of a table."),
+    "max_quarantined_percent_of_run": (50, "Quarantined records, of those that this run reads."),
+    "max_unparsable_percent": (10, "Follower counts that cannot be parsed, of all pins."),
+    "max_unmatched_percent": (25, "Pins without a clean geo, or user, record, of all pins."),
 }
-"""Thresholds of the quality gate: the largest share that passes, and of what."""
+"""Thresholds of the quality gate: the largest percentage that passes, and of what. Whole, as the form steps by 1."""
 
 
-def notebook(name: str, **parameters: str) -> DatabricksNotebookOperator:
+def notebook(name: str, **parameters: str) -> DatabricksNotebookRunOperator:
     """Return the task that runs a notebook; its parameters are widgets, so all are text."""
     arguments: dict[str, Any] = {
         "task_id": name,
@@ -81,21 +84,22 @@ def notebook(name: str, **parameters: str) -> DatabricksNotebookOperator:
         },
         "polling_period_seconds": SETTINGS.poll_seconds,
         "deferrable": True,
+        "execution_timeout": timedelta(hours=4),  # of the Databricks run, too
         "retry_policy": NotebookRetryPolicy(),
     }
     if SETTINGS.compute.serverless:
         return DatabricksServerlessNotebookOperator(**arguments)
-    return DatabricksNotebookOperator(**arguments, **SETTINGS.compute.as_task())
+    return DatabricksNotebookRunOperator(**arguments, **SETTINGS.compute.as_task())
 
 
-def threshold(name: str, default: float, what: str) -> Param:
-    """Return the parameter of a share that the quality gate lets pass."""
+def threshold(name: str, default: int, what: str) -> Param:
+    """Return the parameter of a percentage that the quality gate lets pass."""
     return number_param(
         default,
-        type="number",
-        bounds={"minimum": 0, "maximum": 1},
+        type="integer",
+        bounds={"minimum": 0, "maximum": 100},
         title=name.replace("max_", "Maximum ").replace("_", " "),
-        description_md=f"{what} The run fails if the share is larger; 1 lets every run pass.",
+        description_md=f"{what} The run fails if it is a larger percentage; 100 lets every run pass.",
     )
 
 
@@ -115,16 +119,14 @@ def threshold(name: str, default: float, what: str) -> Param:
         "asset_triggered",
         "asset_materialization",
     ],
-    dagrun_timeout=timedelta(hours=12),
     tags=[Tag.PINTEREST, Tag.BATCH, Tag.TIER_1],
     doc_md=__doc__,
     user_defined_filters=FILTERS,
     on_failure_callback=failed_run(SETTINGS),
     default_args={
         "owner": "pinterest",
-        "retries": 2,
-        "retry_delay": timedelta(seconds=30),
-        "execution_timeout": timedelta(hours=4),
+        **RETRIES,
+        "execution_timeout": timedelta(minutes=30),
     },
     params={
         "full_refresh": Param(
@@ -145,13 +147,13 @@ def threshold(name: str, default: float, what: str) -> Param:
             title="Maintain the tables",
             description_md="Run OPTIMIZE and VACUUM after the answers, as on Sundays.",
         ),
-        **{name: threshold(name, default, what) for name, (default, what) in SHARES.items()},
+        **{name: threshold(name, default, what) for name, (default, what) in PERCENTS.items()},
         "max_age_hours": number_param(
-            168,
-            type="number",
+            None,
+            type=["null", "number"],
             bounds={"minimum": 0, "maximum": 1_000_000},
             title="Maximum age of the newest row, in hours",
-            description_md="The run fails if no row is newer than this.",
+            description_md="The run fails if no row is newer than this. Empty: after a week it is a warning.",
         ),
     },
 )
@@ -165,9 +167,11 @@ def pinterest_daily_batch() -> None:
         )
         for table in TABLES
     ]
-    limits = {name: f"{{{{ params.{name} }}}}" for name in (*SHARES, "max_age_hours")}
-    queries = notebook("queries", source="batch", **limits)
-    publish = S3CopyObjectOperator(
+    # the notebook's widgets take shares
+    shares = {name.replace("percent", "share"): f"{{{{ params.{name} / 100 }}}}" for name in PERCENTS}
+    max_age_hours = "{{ '' if params.max_age_hours is none else params.max_age_hours }}"
+    queries = notebook("queries", source="batch", max_age_hours=max_age_hours, **shares)
+    publish = PublishAnswersOperator(
         task_id="publish",
         source_bucket_name=SETTINGS.bucket,
         source_bucket_key=answers_key(RUN_KEY),

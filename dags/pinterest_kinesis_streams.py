@@ -8,15 +8,17 @@ acknowledged sequence number** is committed to the stream tables; and checks tha
 
 The stream job is the Databricks job `{prefix}-kinesis_streams`, of which one run goes on at a time. A run of this DAG
 that finds one going leaves it alone; else it starts one, and at the end stops the one it has started. `job` = `keep`
-leaves it running; `stop` stops it whoever has started it. Databricks tries a failed job again by itself, without end.
+leaves it running; `stop` stops it whoever has started it. Databricks tries a failed job again by itself, without end:
+except with `keep`, for 48 hours at most, should nobody be left to stop it. The next run of this DAG adopts a job whose
+own run is over without having stopped it.
 
 Stopping another run's job and deleting the streams (`delete_streams`, which stops the job too) take a `confirm`: the
 prefix. Nothing else here stops or deletes what it has not made.
 
 ## When a task fails
 
-- `progress_before` (checks the parameters; notes how far the tables are): `confirm` is missing or wrong, or the
-  bucket does not answer.
+- `progress_before` (checks the parameters; notes how far the tables are): `confirm` is missing or wrong; so many
+  `posts` at this `rate` take longer than `emulate` may; or the bucket does not answer.
 - `create_streams` (creates missing streams): permissions of `aws_default`, or the account's limit of shards.
 - `streams_active` (waits for them): the message tells each stream's status.
 - `scale_streams` (brings the streams to `shards`, in the steps Kinesis takes): Kinesis scales a stream ten times a
@@ -33,8 +35,9 @@ prefix. Nothing else here stops or deletes what it has not made.
   still starts; waits until it is over): the run had failed by itself, or does not end; the message has its page.
 - `reconcile` (acknowledged ≤ committed; read = clean + superseded + quarantined): the message names leg, table
   and counts.
-- `delete_wanted`, `delete_streams` (skipped unless asked for): permissions of `aws_default`. Streams that are made
-  anew under the same names need new checkpoints: delete the folder `[pinterest] checkpoint_dir`. The tables stay.
+- `delete_wanted`, `delete_streams` (skipped unless asked for; not there, and not offered, where
+  `[pinterest] may_delete_streams` is false; waits until they are gone): permissions of `aws_default`. Streams that are
+  made anew under the same names need new checkpoints: delete the folder `[pinterest] checkpoint_dir`. The tables stay.
 
 A retry of `start_job` finds the run it has started. A retry of `emulate` posts again, which changes nothing: the
 newest record of a post wins. The run's ledger is the XCom of `reconcile`.
@@ -42,16 +45,25 @@ newest record of a post wins. The run's ledger is the XCom of `reconcile`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Param, chain, dag, get_current_context, task
 from pendulum import datetime
 
-from pinterest_pipeline.alarms import failed_run, refuse
+from pinterest_pipeline.alarms import failed_run, quiet_refusals
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
-from pinterest_pipeline.emulating import checked, emulation_params, log_progress, push_report
+from pinterest_pipeline.emulating import (
+    EMULATE_TIMEOUT,
+    checked,
+    emulation_params,
+    log_progress,
+    push_report,
+    refuse_endless,
+)
+from pinterest_pipeline.exceptions import ParametersRefused
 from pinterest_pipeline.operators.databricks import (
     DatabricksStartStreamOperator,
     DatabricksStopStreamOperator,
@@ -62,7 +74,7 @@ from pinterest_pipeline.operators.kinesis import (
     KinesisScaleStreamOperator,
 )
 from pinterest_pipeline.params import number_param, whole_numbers
-from pinterest_pipeline.retries import FinalErrorRetryPolicy
+from pinterest_pipeline.retries import RETRIES
 from pinterest_pipeline.sensors.kinesis import KinesisStreamStatusSensor, StreamCommittedSensor
 from pinterest_pipeline.tags import Tag
 from pinterest_pipeline.templates import FILTERS, RUN_KEY
@@ -107,10 +119,44 @@ JOB = {
         }
     ],
 }
+TIME_LIMIT = timedelta(hours=48)
+"""More than a run of this DAG can take from `start_job` on; then Databricks ends the job's run by itself."""
+JOB_TIME_LIMIT = f"{{{{ 0 if params.get('job') == 'keep' else {TIME_LIMIT.total_seconds():.0f} }}}}"
+
 IS_STOPPED = (
-    "{{ params.delete_streams or params.job == 'stop' or "
+    "{{ params.get('delete_streams', False) or params.job == 'stop' or "
     "(params.job == 'drain' and ti.xcom_pull(task_ids='start_job', key='started')) }}"
 )
+
+DELETE_STREAMS = (
+    {
+        "delete_streams": Param(
+            False,
+            type="boolean",
+            title="Delete the streams",
+            description_md=(
+                "When everything is committed, stop the job and delete the three streams (needs Confirm)."
+            ),
+        )
+    }
+    if SETTINGS.may_delete_streams
+    else {}
+)
+
+
+def check_parameters(params: Mapping[str, Any]) -> None:
+    """Refuse what a run may not do, what takes a confirmation that was not given, and what cannot end in time."""
+    deletes = params.get("delete_streams", False)
+    if deletes and not SETTINGS.may_delete_streams:
+        raise ParametersRefused(
+            "The streams are not Airflow's to delete: [pinterest] may_delete_streams is false. Nothing was done."
+        )
+    if (params["job"] == "stop" or deletes) and params["confirm"] != SETTINGS.prefix:
+        what = "delete the streams" if deletes else "stop a job that another run has started"
+        raise ParametersRefused(
+            f"To {what}, set confirm to {SETTINGS.prefix!r}; it is {params['confirm'] or ''!r}. Nothing was done."
+        )
+    refuse_endless(params)
 
 
 @dag(
@@ -119,16 +165,15 @@ IS_STOPPED = (
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=6),
+    # No dagrun_timeout: it would skip the teardown, too. Every task and wait has an end of its own.
     tags=[Tag.PINTEREST, Tag.STREAMING, Tag.TIER_2],
     doc_md=__doc__,
     user_defined_filters=FILTERS,
     on_failure_callback=failed_run(SETTINGS),
     default_args={
         "owner": "pinterest",
-        "retries": 2,
-        "retry_delay": timedelta(seconds=30),
-        "execution_timeout": timedelta(hours=4),
+        **RETRIES,
+        "execution_timeout": timedelta(minutes=30),
     },
     params={
         **emulation_params(fewest=0, note="0 drains what others have put."),
@@ -151,14 +196,7 @@ IS_STOPPED = (
                 "- **stop** stops it, whoever started it (needs Confirm)"
             ),
         ),
-        "delete_streams": Param(
-            False,
-            type="boolean",
-            title="Delete the streams",
-            description_md=(
-                "When everything is committed, stop the job and delete the three streams (needs Confirm)."
-            ),
-        ),
+        **DELETE_STREAMS,
         "confirm": Param(
             None,
             type=["null", "string"],
@@ -176,17 +214,8 @@ def pinterest_kinesis_streams() -> None:
         from pinterest_pipeline.hooks.progress import StreamProgressHook
 
         context = get_current_context()
-        params = context["params"]
-        if (params["job"] == "stop" or params["delete_streams"]) and params["confirm"] != SETTINGS.prefix:
-            what = (
-                "delete the streams"
-                if params["delete_streams"]
-                else "stop a job that another run has started"
-            )
-            refuse(
-                context,
-                f"To {what}, set confirm to {SETTINGS.prefix!r}; it is {params['confirm'] or ''!r}. Nothing was done.",
-            )
+        with quiet_refusals(context):
+            check_parameters(context["params"])
         return StreamProgressHook(bucket=SETTINGS.bucket, key=SETTINGS.progress_key).read()
 
     before: Any = progress_before()
@@ -213,19 +242,18 @@ def pinterest_kinesis_streams() -> None:
         shard_count="{{ params.shards | int or '' }}",
         region_name=SETTINGS.region,
         poll_interval=SETTINGS.poll_seconds,
-        execution_timeout=timedelta(minutes=30),
     )
 
     start_job: Any = DatabricksStartStreamOperator(
         task_id="start_job",
         job=JOB,
         run_key=RUN_KEY,
+        time_limit=JOB_TIME_LIMIT,
         poll_interval=SETTINGS.poll_seconds,
         multiple_outputs=True,
-        execution_timeout=timedelta(minutes=5),
     )
 
-    @task(multiple_outputs=True, retry_policy=FinalErrorRetryPolicy())
+    @task(multiple_outputs=True, execution_timeout=EMULATE_TIMEOUT)
     def emulate() -> dict[str, Any]:
         from airflow.sdk import BaseHook
 
@@ -278,7 +306,6 @@ def pinterest_kinesis_streams() -> None:
         bucket=SETTINGS.bucket,
         stop_prefix=STOP_PREFIX,
         poll_interval=SETTINGS.poll_seconds,
-        execution_timeout=timedelta(minutes=10),
     ).as_teardown(setups=start_job, on_failure_fail_dagrun=True)
 
     @task(outlets=[ASSETS.stream_tables], execution_timeout=timedelta(minutes=5))
@@ -289,20 +316,23 @@ def pinterest_kinesis_streams() -> None:
         after = StreamProgressHook(bucket=SETTINGS.bucket, key=SETTINGS.progress_key).read()
         return streams_ledger(tables, before, after, STREAMS)
 
-    @task.short_circuit(execution_timeout=timedelta(minutes=5))
-    def delete_wanted() -> bool:
-        return bool(get_current_context()["params"]["delete_streams"])
-
-    delete_streams = KinesisDeleteStreamOperator(
-        task_id="delete_streams",
-        stream_names=STREAM_NAMES,
-        region_name=SETTINGS.region,
-        execution_timeout=timedelta(minutes=5),
-    )
-
     ledger = reconcile(report["tables"], before)
     chain(before, create_streams, streams_active, scale_streams, start_job, report, committed, stop_job)
-    chain([committed, stop_job], ledger, delete_wanted(), delete_streams)
+    chain([committed, stop_job], ledger)
+
+    if SETTINGS.may_delete_streams:
+
+        @task.short_circuit(execution_timeout=timedelta(minutes=5))
+        def delete_wanted() -> bool:
+            return bool(get_current_context()["params"]["delete_streams"])
+
+        delete_streams = KinesisDeleteStreamOperator(
+            task_id="delete_streams",
+            stream_names=STREAM_NAMES,
+            region_name=SETTINGS.region,
+            poll_interval=SETTINGS.poll_seconds,
+        )
+        chain(ledger, delete_wanted(), delete_streams)
 
 
 pinterest_kinesis_streams()

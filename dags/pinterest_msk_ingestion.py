@@ -7,6 +7,7 @@ bucket; and checks that nothing was lost on the way.
 
 ## When a task fails
 
+- `check_parameters`: so many `posts` at this `rate` take longer than `emulate` may. Nothing was done.
 - `create_topics` (creates missing topics): Kafka does not answer, or refuses. See connection `pinterest_kafka`. Or a
   topic was deleted, made anew, given more partitions, or is another cluster's: the message says which and what to do.
   That is not tried again.
@@ -33,17 +34,24 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import dag, get_current_context, task
+from airflow.sdk import chain, dag, get_current_context, task
 from pendulum import datetime
 
-from pinterest_pipeline.alarms import failed_run
+from pinterest_pipeline.alarms import failed_run, quiet_refusals
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
-from pinterest_pipeline.emulating import checked, emulation_params, log_progress, push_report
+from pinterest_pipeline.emulating import (
+    EMULATE_TIMEOUT,
+    checked,
+    emulation_params,
+    log_progress,
+    push_report,
+    refuse_endless,
+)
 from pinterest_pipeline.hooks.kafka import KafkaHook
 from pinterest_pipeline.operators.kafka import KafkaCreateTopicsOperator
 from pinterest_pipeline.params import whole_numbers
-from pinterest_pipeline.retries import FinalErrorRetryPolicy
+from pinterest_pipeline.retries import RETRIES
 from pinterest_pipeline.sensors.msk_connect import MskConnectConnectorStateSensor
 from pinterest_pipeline.sensors.s3_sink import S3SinkLandedSensor
 from pinterest_pipeline.tags import Tag
@@ -58,19 +66,23 @@ ASSETS = Assets.of(SETTINGS)
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=6),
     tags=[Tag.PINTEREST, Tag.INGESTION, Tag.TIER_2],
     doc_md=__doc__,
     on_failure_callback=failed_run(SETTINGS),
     default_args={
         "owner": "pinterest",
-        "retries": 2,
-        "retry_delay": timedelta(seconds=30),
-        "execution_timeout": timedelta(hours=4),
+        **RETRIES,
+        "execution_timeout": timedelta(minutes=30),
     },
     params=emulation_params(fewest=1),
 )
 def pinterest_msk_ingestion() -> None:
+    @task(execution_timeout=timedelta(minutes=5))
+    def check_parameters() -> None:
+        context = get_current_context()
+        with quiet_refusals(context):
+            refuse_endless(context["params"])
+
     create_topics = KafkaCreateTopicsOperator(
         task_id="create_topics",
         topics=[SETTINGS.topic(table) for table in TABLES],
@@ -88,7 +100,7 @@ def pinterest_msk_ingestion() -> None:
         timeout=timedelta(minutes=10),
     )
 
-    @task(multiple_outputs=True, retry_policy=FinalErrorRetryPolicy())
+    @task(multiple_outputs=True, execution_timeout=EMULATE_TIMEOUT)
     def emulate() -> dict[str, Any]:
         from airflow.sdk import BaseHook
 
@@ -131,7 +143,7 @@ def pinterest_msk_ingestion() -> None:
 
         return topics_ledger(tables, landed, {table: SETTINGS.topic(table) for table in TABLES})
 
-    create_topics >> connector_running >> report >> landed
+    chain(check_parameters(), create_topics, connector_running, report, landed)
     landed_counts: Any = landed.output
     reconcile(report["tables"], landed_counts)
 

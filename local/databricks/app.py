@@ -40,7 +40,7 @@ def application(
 ) -> Starlette:
     """The ASGI application over its parts."""
     api = {
-        **_jobs(jobs),
+        **_jobs(jobs, runs),
         **_runs(runs),
         **_workspace(workspace),
         **_secrets(secrets),
@@ -90,7 +90,7 @@ def application(
 # -- the APIs, as (method, path after the version) → handler
 
 
-def _jobs(jobs: Jobs) -> dict[tuple[str, str], Handler]:
+def _jobs(jobs: Jobs, runs: Runs) -> dict[tuple[str, str], Handler]:
     def listed(values: Values) -> Answer:
         found = jobs.list(fields.optional_string(values, "name"))
         if not fields.flag(values, "expand_tasks"):
@@ -98,14 +98,18 @@ def _jobs(jobs: Jobs) -> dict[tuple[str, str], Handler]:
         return _paged(values, "jobs", found)
 
     def reset(values: Values) -> Answer:
-        jobs.reset(fields.number(values, "job_id"), fields.mapping(values, "new_settings"))
+        job_id = fields.number(values, "job_id")
+        jobs.reset(job_id, fields.mapping(values, "new_settings"))
+        runs.apply_time_limit(job_id)
         return {}
 
     def update(values: Values) -> Answer:
         removed = values.get("fields_to_remove") or []
         fields.list_of(fields.text)(removed, "fields_to_remove")
         changed = fields.mapping(values, "new_settings") if values.get("new_settings") is not None else {}
-        jobs.update(fields.number(values, "job_id"), changed, removed)
+        job_id = fields.number(values, "job_id")
+        jobs.update(job_id, changed, removed)
+        runs.apply_time_limit(job_id)
         return {}
 
     def delete(values: Values) -> Answer:

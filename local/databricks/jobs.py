@@ -105,6 +105,7 @@ class Runs:
         self._active: dict[int, Document] = {}
         self._leading: dict[int, asyncio.Task[None]] = {}
         self._working: dict[int, asyncio.Task[State]] = {}
+        self._limits: dict[int, asyncio.Timeout] = {}
         self._closing = False
         for run in store.runs(active=True):
             self._end_interrupted(run)
@@ -314,6 +315,16 @@ class Runs:
 
     # -- ending
 
+    def apply_time_limit(self, job_id: int) -> None:
+        """Gives the active runs of a job its ``timeout_seconds``, which count from a run's start."""
+        seconds = int(self._jobs.get(job_id)["settings"].get("timeout_seconds") or 0)
+        clock = asyncio.get_running_loop().time()
+        for run_id, limit in self._limits.items():
+            run = self._active[run_id]
+            if run["job_id"] == job_id and not limit.expired():
+                run["timeout_seconds"] = seconds
+                limit.reschedule(clock + seconds - (now() - run["start_time"]) / 1000 if seconds else None)
+
     def cancel(self, run_id: int) -> None:
         """Cancels a run or one task run; one that is over is left as it is. Returns at once."""
         run = self._active.get(run_id)
@@ -364,7 +375,8 @@ class Runs:
         """Waits for all tasks, and gives the run its state."""
         mine = [self._working[task["run_id"]] for task in run["tasks"] if task["run_id"] in self._working]
         try:
-            async with asyncio.timeout(run["timeout_seconds"] or None):
+            async with asyncio.timeout(run["timeout_seconds"] or None) as limit:
+                self._limits[run["run_id"]] = limit
                 await asyncio.wait(mine)
         except TimeoutError:
             for task in mine:
@@ -372,6 +384,7 @@ class Runs:
         except asyncio.CancelledError:
             for task in mine:
                 task.cancel("stopped")
+        self._limits.pop(run["run_id"], None)
         if any(not task.done() for task in mine):
             await asyncio.wait(mine)
         for task in run["tasks"]:

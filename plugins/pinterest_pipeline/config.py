@@ -133,6 +133,7 @@ class Settings:
     :param region: region of the streams, for Airflow and for the notebook.
     :param topic_partitions: partitions of a topic that has to be created; -1: the brokers' default.
     :param topic_replication: its replication factor; -1: the brokers' default.
+    :param may_delete_streams: whether Airflow's role may delete the streams, so that the form offers it.
     :param alarm_topic_arn: SNS topic that is told of failed DAG runs; empty: nobody is told.
     :param poll_seconds: pause between two looks at anything that is waited for.
     """
@@ -155,6 +156,7 @@ class Settings:
     topic_replication: int = -1
     poll_seconds: int = 10
     alarm_topic_arn: str = ""
+    may_delete_streams: bool = True
 
     def __post_init__(self) -> None:
         # What follows from another setting is filled in here, so that every reader sees the same value.
@@ -212,20 +214,22 @@ class Settings:
 
         :raises SettingError: an option is missing or makes no sense.
         """
-        text = (
+        texts = (
             "bucket prefix storage mount_point catalog schema notebook_dir connector_name checkpoint_dir "
             "kinesis_endpoint_url secret_scope region alarm_topic_arn"
         )
         unknown = sorted(_given_names() - set(cls.__dataclass_fields__))
         if unknown:
             raise option(unknown[0], f"no such option; there are {', '.join(cls.__dataclass_fields__)}")
-        given: dict[str, Any] = {name: conf.get(SECTION, name, fallback="").strip() for name in text.split()}
+        given: dict[str, Any] = {name: conf.get(SECTION, name, fallback="").strip() for name in texts.split()}
         if not given["bucket"]:
             raise option("bucket", "not set; it names the S3 bucket of the pipeline")
         values = {name: value for name, value in given.items() if value}
         for name in ("topic_partitions", "topic_replication", "poll_seconds"):
             if number := conf.get(SECTION, name, fallback="").strip():
                 values[name] = _integer(name, number)
+        if text := conf.get(SECTION, "may_delete_streams", fallback="").strip():
+            values["may_delete_streams"] = _boolean("may_delete_streams", text)
         return cls(
             **values,
             compute=Compute.read("compute", DEFAULT_COMPUTE),
@@ -267,6 +271,12 @@ def _integer(name: str, text: str) -> int:
         return int(text)
     except ValueError:
         raise option(name, f"a whole number is needed, not {text!r}") from None
+
+
+def _boolean(name: str, text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise option(name, f"true or false is needed, not {text!r}")
+    return text.lower() == "true"
 
 
 def _json(name: str, default: Mapping[str, Any]) -> Any:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Param
 
-from pinterest_pipeline.exceptions import RecordsFailed
+from pinterest_pipeline.exceptions import ParametersRefused, RecordsFailed
 from pinterest_pipeline.params import number_param
 
 log = logging.getLogger(__name__)
 
+EMULATE_TIMEOUT = timedelta(hours=4)
+EMULATE_SPARE = timedelta(minutes=10)
+"""For what `emulate` does besides: it starts, checks the source and waits for the last answers."""
+LONG_SECONDS = 2 * 365 * 24 * 3600
 SECONDS_BETWEEN_LINES = 10
 MOST_POSTS = 1_000_000
 LARGEST_SEED = 9_000_000_000_000_000
@@ -56,6 +62,30 @@ def emulation_params(*, fewest: int, note: str = "") -> dict[str, Param]:
             description_md="For example 0.5. Empty: as fast as the API accepts them.",
         ),
     }
+
+
+def refuse_endless(params: Mapping[str, Any]) -> None:
+    """
+    Refuse a run whose posts cannot be sent within `emulate`'s time.
+
+    :param params: the run's parameters.
+    :raises ParametersRefused: they cannot.
+    """
+    posts, rate = params["posts"], params["rate"]
+    allowed = (EMULATE_TIMEOUT - EMULATE_SPARE).total_seconds()
+    needed = posts / rate if rate else 0
+    if needed > allowed:
+        raise ParametersRefused(
+            f"{posts:.0f} posts at {rate:g} a second take {_hours(needed)}, more than the {_hours(allowed)} "
+            "that emulate has for them. Send fewer, or faster. Nothing was done."
+        )
+
+
+def _hours(seconds: float) -> str:
+    if seconds > LONG_SECONDS:
+        return "years"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02}"
 
 
 def log_progress() -> Callable[[Any], None]:

@@ -3,10 +3,12 @@ What can go wrong in the pipeline, by name.
 
 PipelineError
 ├── SettingError (also a ValueError)   a setting or connection is missing or makes no sense
+├── ParametersRefused                  a run's parameters make no sense together; not tried again
 ├── RecordsFailed                      records that the gateway refused for good
 ├── LedgerImbalance                    a leg of the pipeline lost or invented records
 ├── WaitFailed                         what was waited for can no longer happen; not tried again
 ├── RunEnding                          a Databricks run was cancelled and is not over yet; tried again
+├── AnswersOlder                       newer answers are published; not tried again
 ├── TopicsRefused                      the topics are not those that the bucket holds records of; not tried again
 └── ConnectorNotFound                  no MSK Connect connector of that name
 
@@ -16,6 +18,7 @@ A wait that takes too long ends in Airflow's own ``AirflowSensorTimeout``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -33,6 +36,10 @@ class SettingError(PipelineError, ValueError):
     """A setting or a connection is missing or makes no sense; the message names it."""
 
     retriable = False
+
+
+class ParametersRefused(PipelineError, AirflowFailException):
+    """A run's parameters make no sense together; the message says which, and that nothing was done."""
 
 
 class RecordsFailed(PipelineError):
@@ -86,6 +93,23 @@ class RunEnding(PipelineError):
         super().__init__(
             f"Run {run_id} is still ending after {seconds:g} s; only one run may go on, so this task is tried "
             f"again. If it never ends, delete the run in Databricks: {page}"
+        )
+
+
+class AnswersOlder(PipelineError, AirflowFailException):
+    """
+    A run's answers are older than those that are published.
+
+    :param source: the run's answers.
+    :param generated_at: when they were generated.
+    :param target: the published ones.
+    :param published_at: when these were generated.
+    """
+
+    def __init__(self, source: str, generated_at: datetime, target: str, published_at: datetime) -> None:
+        super().__init__(
+            f"{source} is of {generated_at.isoformat()}, and {target} of {published_at.isoformat()}: newer answers "
+            f"stay published. To put the older ones back all the same: aws s3 cp {source} {target}"
         )
 
 

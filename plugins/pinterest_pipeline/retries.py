@@ -1,11 +1,18 @@
-"""Errors that must not be retried."""
+"""How often, and after how long, a task is tried again, and errors that must not be."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+from json import JSONDecodeError
+from typing import Any
+
 from airflow.sdk import Context, RetryDecision, RetryPolicy
 
-VERDICTS = ("QualityError", "SettingsError", "LedgerError")
-"""Errors of notebooks that the same data, or the same widgets, give again."""
+VERDICTS = ("QualityError", "SettingsError", "LedgerError", "Final state TIMEDOUT")
+"""Ends of notebooks that the same data, the same widgets or the same time limit give again."""
+
+
+UNDECODABLE = (JSONDecodeError, UnicodeError)
 
 
 class NotebookRetryPolicy(RetryPolicy):
@@ -35,7 +42,7 @@ class FinalErrorRetryPolicy(RetryPolicy):
     Try again, unless the exception says that this cannot help: its ``retriable`` is False.
 
     That is a value or a column of the source, records that were refused for good, or a setting. An argument that
-    makes no sense is a ValueError and final, too.
+    makes no sense is a ValueError and final, too; an answer that cannot be decoded is one as well, and is not.
     """
 
     def evaluate(
@@ -47,6 +54,17 @@ class FinalErrorRetryPolicy(RetryPolicy):
     ) -> RetryDecision:
         """Decide by what the exception says of itself."""
         del try_number, max_tries, context
-        if getattr(exception, "retriable", not isinstance(exception, ValueError)):
+        bad_argument = isinstance(exception, ValueError) and not isinstance(exception, UNDECODABLE)
+        if getattr(exception, "retriable", not bad_argument):
             return RetryDecision.default()
         return RetryDecision.fail(reason=f"{type(exception).__name__}: trying again would end the same")
+
+
+RETRIES: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay": timedelta(minutes=2),
+    "retry_exponential_backoff": 4,
+    "max_retry_delay": timedelta(minutes=30),
+    "retry_policy": FinalErrorRetryPolicy(),
+}
+"""Default arguments of tasks: Airflow waits for 2 to 4 minutes, then 8 to 16, then 30."""

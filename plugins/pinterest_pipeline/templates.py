@@ -6,6 +6,7 @@ import hashlib
 import re
 import string
 from collections.abc import Callable
+from urllib.parse import unquote_to_bytes
 
 LONGEST_KEY = 128
 """A ledger partition is a folder named after the key, where each ``=`` takes three of a name's 255 bytes."""
@@ -32,6 +33,16 @@ def run_key(run_id: str) -> str:
     tail = "==" + hashlib.sha256(key.encode()).hexdigest()
     head = re.sub(r"=[0-9A-F]?\Z", "", key[: LONGEST_KEY - len(tail)])
     return head + tail
+
+
+def run_id_of(key: str) -> str | None:
+    """Return the run id that a key names, or None where the key does not tell: it is a long one's, or no key."""
+    if "==" in key:
+        return None
+    try:
+        return unquote_to_bytes(key.replace("=", "%")).decode("utf-8", "surrogatepass")
+    except UnicodeError:
+        return None
 
 
 FILTERS: dict[str, Callable[[str], str]] = {"run_key": run_key}

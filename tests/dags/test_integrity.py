@@ -12,18 +12,22 @@ from unittest import mock
 import jsonschema
 import pytest
 import time_machine
-from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 
-from pinterest_pipeline.operators.databricks import DatabricksServerlessNotebookOperator
+from pinterest_pipeline.operators.databricks import (
+    DatabricksNotebookRunOperator,
+    DatabricksServerlessNotebookOperator,
+)
+from pinterest_pipeline.operators.kinesis import _status_trigger
 from pinterest_pipeline.tags import TIERS, Tag
 
 Parse = Callable[..., Any]
 
 EDGES: dict[str, dict[str, set[str]]] = {
     "pinterest_msk_ingestion": {
+        "check_parameters": {"create_topics"},
         "create_topics": {"connector_running"},
         "connector_running": {"emulate"},
         "emulate": {"landed", "reconcile"},
@@ -93,21 +97,16 @@ class TestEachDag:
         for task_id in dag.task_ids:
             assert f"`{task_id}`" in dag.doc_md
 
-    def test_it_runs_once_at_a_time_and_not_for_ever(self, dag_bag: Any, dag_id: str) -> None:
+    def test_it_runs_once_at_a_time(self, dag_bag: Any, dag_id: str) -> None:
         dag = dag_bag.dags[dag_id]
         assert dag.max_active_runs == 1
         assert dag.catchup is False
-        assert timedelta() < dag.dagrun_timeout <= timedelta(hours=12)
 
     def test_every_task_has_owner_retries_and_a_timeout(self, dag_bag: Any, dag_id: str) -> None:
         for task in dag_bag.dags[dag_id].tasks:
             assert task.owner == "pinterest", task.task_id
-            assert task.retries == 2, task.task_id
+            assert task.retries == 3, task.task_id
             assert timedelta() < task.execution_timeout <= timedelta(hours=4), task.task_id
-
-    def test_waits_take_no_worker(self, dag_bag: Any, dag_id: str) -> None:
-        for task in dag_bag.dags[dag_id].tasks:
-            assert getattr(task, "deferrable", True) or task.task_id == "start_job", task.task_id
 
     def test_params_are_typed_and_described(self, dag_bag: Any, dag_id: str) -> None:
         params = dag_bag.dags[dag_id].params
@@ -170,8 +169,8 @@ def test_switching_the_batch_on_runs_nothing_before_the_next_midnight(dag_bag: A
         ("pinterest_daily_batch", "full_refresh", [True, False], ["true", 1]),
         ("pinterest_daily_batch", "retry_quarantined", [True, False], ["true", None]),
         ("pinterest_daily_batch", "maintain", [True, False], ["true", 1]),
-        ("pinterest_daily_batch", "max_quarantined_share", [0, 0.25, 1], [-0.1, 1.1, "0.1", None]),
-        ("pinterest_daily_batch", "max_age_hours", [0, 1.5, 1000], [-1, "168"]),
+        ("pinterest_daily_batch", "max_quarantined_percent", [0, 25, 100], [-1, 101, 0.1, "10", None]),
+        ("pinterest_daily_batch", "max_age_hours", [None, 0, 1.5, 1000], [-1, "168"]),
     ],
 )
 def test_params_out_of_range_are_refused(
@@ -199,7 +198,7 @@ NOTEBOOKS = ("configure", "clean_pin", "clean_geo", "clean_user", "queries", "ma
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebooks_run_each_on_its_own(dag_bag: Any, name: str) -> None:
     task = dag_bag.dags["pinterest_daily_batch"].get_task(name)
-    assert type(task) is DatabricksNotebookOperator
+    assert type(task) is DatabricksNotebookRunOperator
     assert task.deferrable
     assert task._databricks_workflow_task_group is None, (
         "a retry in a workflow would poll the failed run again"
@@ -217,7 +216,7 @@ def test_notebooks_run_each_on_its_own(dag_bag: Any, name: str) -> None:
     [
         (
             {"new_cluster": {"num_workers": 1, "data_security_mode": "SINGLE_USER"}},
-            DatabricksNotebookOperator,
+            DatabricksNotebookRunOperator,
             {"new_cluster": {"num_workers": 1, "data_security_mode": "SINGLE_USER"}},
         ),
         ({"serverless": True}, DatabricksServerlessNotebookOperator, {}),
@@ -278,8 +277,30 @@ def test_the_gate_is_told_its_thresholds(dag_bag: Any) -> None:
         "max_quarantined_share_of_run": "0.5",
         "max_unparsable_share": "0.1",
         "max_unmatched_share": "0.25",
-        "max_age_hours": "168",
+        "max_age_hours": "",
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"max_unmatched_percent": 100, "max_age_hours": 0},
+            {"max_unmatched_share": "1.0", "max_age_hours": "0"},
+        ),
+        (
+            {"max_unmatched_percent": 0, "max_age_hours": 1.5},
+            {"max_unmatched_share": "0.0", "max_age_hours": "1.5"},
+        ),
+        ({"max_unmatched_percent": 7.0}, {"max_unmatched_share": "0.07", "max_age_hours": ""}),
+    ],
+)
+def test_percentages_reach_the_gate_as_shares(
+    dag_bag: Any, given: dict[str, Any], told: dict[str, str]
+) -> None:
+    dag = dag_bag.dags["pinterest_daily_batch"]
+    queries = rendered(dag.get_task("queries"), run_id=RUN_ID, params={**dag.params.dump(), **given})
+    assert told.items() <= queries.notebook_params.items()
 
 
 def test_what_is_published_is_this_runs(dag_bag: Any) -> None:
@@ -360,6 +381,29 @@ def test_when_the_stream_job_is_stopped(
     assert stop.render_template(stop.stop, {"params": params, "ti": Ti()}) == is_stopped
 
 
+FORBIDDEN = {"MAY_DELETE_STREAMS": "false"}
+
+
+def test_deleting_is_not_offered_where_it_is_not_allowed(parse: Parse) -> None:
+    dag = parse(**FORBIDDEN).dags["pinterest_kinesis_streams"]
+    assert "delete_streams" not in dag.params
+    assert set(EDGES[dag.dag_id]) - set(dag.task_ids) == {"delete_wanted", "delete_streams"}
+    stop = dag.get_task("stop_job")
+    assert stop.render_template(stop.stop, {"params": {"job": "stop"}, "ti": None}) == "True"
+    assert stop.render_template(stop.stop, {"params": {"job": "keep"}, "ti": None}) == "False"
+
+
+def test_deleting_is_refused_before_anything_is_done_where_it_is_not_allowed(parse: Parse) -> None:
+    before = parse(**FORBIDDEN).dags["pinterest_kinesis_streams"].get_task("progress_before")
+    params = {"job": "drain", "delete_streams": True, "confirm": "pinterest"}  # the API takes unknown names
+    context = {"params": params, "ti": mock.Mock()}
+    with (
+        mock.patch.dict(before.python_callable.__globals__, {"get_current_context": lambda: context}),
+        pytest.raises(AirflowFailException, match=r"may_delete_streams is false\. Nothing was done"),
+    ):
+        before.python_callable()
+
+
 @pytest.mark.parametrize(
     "params",
     [
@@ -394,4 +438,6 @@ def test_whoever_calls_kinesis_does_so_in_the_region_of_the_settings(parse: Call
     committed = dag.get_task("committed")
     committed.databricks_run_id, committed.positions = 7, {}  # as they are rendered
     waiting = {task.task_id: task._trigger().region_name for task in callers if hasattr(task, "_trigger")}
-    assert waiting == dict.fromkeys(("streams_active", "scale_streams", "committed"), "eu-central-1")
+    assert waiting == dict.fromkeys(("streams_active", "committed"), "eu-central-1")
+    operators = [dag.get_task(name) for name in ("scale_streams", "delete_streams")]
+    assert [_status_trigger(task, [], None).region_name for task in operators] == ["eu-central-1"] * 2

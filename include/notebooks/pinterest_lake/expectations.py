@@ -21,6 +21,8 @@ from pinterest_lake.schemas import QUALITY, TABLES, Source
 from pinterest_lake.tables import create_table, frame_of, replace_where
 
 QUALITY_TABLE = "quality"
+STALE_HOURS = 168
+"""A week without a new row is warned of."""
 FEWEST = 100
 """Records that a share above 0 needs to be judged."""
 
@@ -41,15 +43,17 @@ class Thresholds:
     max_quarantined_share_of_run: float = 0.5
     max_unparsable_share: float = 0.1
     max_unmatched_share: float = 0.25
-    max_age_hours: float = 168.0
+    max_age_hours: float | None = None
+    """None: rows older than a week are warned of, as nothing may have come, and the answers are the last ones'."""
 
     @classmethod
     def from_widgets(cls, dbutils: Any) -> Thresholds:
         """Declares the widgets with their defaults and reads them. Raises SettingsError."""
-        values = {}
+        values: dict[str, Any] = {}
         for each in fields(cls):
-            dbutils.widgets.text(each.name, str(each.default))
-            values[each.name] = _limit(each.name, dbutils.widgets.get(each.name).strip())
+            dbutils.widgets.text(each.name, "" if each.default is None else str(each.default))
+            text = dbutils.widgets.get(each.name).strip()
+            values[each.name] = None if each.default is None and not text else _limit(each.name, text)
         return cls(**values)
 
 
@@ -80,17 +84,18 @@ class Result:
     expectation: str
     table: str
     observed: float | None
-    at_most: float
+    at_most: float | None
     detail: str
 
     @property
     def passed(self) -> bool:
-        return self.observed is None or self.observed <= self.at_most
+        return self.observed is None or self.at_most is None or self.observed <= self.at_most
 
     def __str__(self) -> str:
         observed = "-" if self.observed is None else f"{self.observed:.4g}"
         verdict = "passed" if self.passed else "FAILED"
-        return f"{verdict} {self.expectation} of {self.table}: {observed}, at most {self.at_most:g} ({self.detail})"
+        limit = "any" if self.at_most is None else f"at most {self.at_most:g}"
+        return f"{verdict} {self.expectation} of {self.table}: {observed}, {limit} ({self.detail})"
 
 
 def judge(facts: Mapping[str, Facts], limits: Thresholds) -> list[Result]:
@@ -129,9 +134,11 @@ def _share(name: str, table: str, part: int, whole: int, limit: float) -> Result
 
 
 def _freshness(facts: Mapping[str, Facts], limits: Thresholds) -> Result:
-    ages = [fact.age_hours for fact in facts.values() if fact.age_hours is not None]
-    detail = "hours since the newest row was taken in" if ages else "no row was ever taken in"
-    return Result("freshness", "all", min(ages, default=None), limits.max_age_hours, detail)
+    age = min((fact.age_hours for fact in facts.values() if fact.age_hours is not None), default=None)
+    detail = "no row was ever taken in" if age is None else "hours since the newest row was taken in"
+    if limits.max_age_hours is None and age is not None and age > STALE_HOURS:
+        detail = f"WARNING: more than {STALE_HOURS} {detail}"
+    return Result("freshness", "all", age, limits.max_age_hours, detail)
 
 
 def store(spark: SparkSession, lake: Lake, source: Source, results: Sequence[Result]) -> None:

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import uuid4
 
 from airflow.providers.databricks.hooks.databricks import DatabricksHook
+from tenacity import stop_after_attempt, wait_exponential
 
+PATIENT: Mapping[str, Any] = {
+    "retry_limit": 25,
+    "retry_args": {"stop": stop_after_attempt(25), "wait": wait_exponential(max=30)},
+}
+"""Arguments of a hook whose requests ride out a workspace that does not answer for ten minutes."""
+
+GET_JOB_ENDPOINT = ("GET", "2.2/jobs/get")
 LIST_RUNS_ENDPOINT = ("GET", "2.2/jobs/runs/list")
 OVER = frozenset({"TERMINATED", "SKIPPED", "INTERNAL_ERROR"})
 WAITING = frozenset({"PENDING", "QUEUED", "BLOCKED", "WAITING_FOR_RETRY"})
@@ -42,7 +51,7 @@ class DatabricksStreamJobHook(DatabricksHook):
 
     def put_job(self, settings: dict[str, Any]) -> int:
         """
-        Create the job, or bring it to these settings; a run that is active keeps those it has.
+        Create the job, or bring it to these settings; of these, a run that is active takes its time limit alone.
 
         :param settings: the job as the Jobs API takes it; ``name`` is what it is found by.
         :return: its id.
@@ -52,6 +61,16 @@ class DatabricksStreamJobHook(DatabricksHook):
             return self.create_job(settings)
         self.reset_job(str(job_id), settings)
         return job_id
+
+    def time_limit(self, job_id: int) -> int:
+        """Return the seconds that a run of the job may take; 0: any number."""
+        job = self._do_api_call(GET_JOB_ENDPOINT, {"job_id": job_id})
+        return int(job["settings"].get("timeout_seconds") or 0)
+
+    def run_now(self, json: dict[str, Any]) -> int:
+        """Start a run; sent again because an answer was lost, the request starts no second one."""
+        run_id: int = super().run_now({**json, "idempotency_token": uuid4().hex})
+        return run_id
 
     def active_run(self, job_id: int) -> dict[str, Any] | None:
         """Return the job's newest run that goes on, else one that is ending, else None."""

@@ -52,6 +52,8 @@ class KinesisHook(AwsBaseHook):
             client.delete_stream(StreamName=stream_name, EnforceConsumerDeletion=True)
         except client.exceptions.ResourceNotFoundException:
             return False
+        except client.exceptions.ResourceInUseException:
+            self.log.info("%s is being deleted already.", stream_name)
         return True
 
     def update_shard_count(self, stream_name: str, shard_count: int) -> bool:

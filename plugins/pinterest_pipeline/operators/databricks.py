@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NoReturn
+from uuid import uuid4
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-from airflow.providers.databricks.hooks.databricks import DatabricksHook
+from airflow.providers.databricks.hooks.databricks import DatabricksHook, RunState
 from airflow.providers.databricks.operators.databricks import (
     XCOM_RUN_PAGE_URL_KEY,
     DatabricksJobRunLink,
     DatabricksNotebookOperator,
 )
-from airflow.sdk import BaseOperator, Context
+from airflow.providers.databricks.utils.databricks import extract_failed_task_errors
+from airflow.sdk import BaseOperator, Context, DagRunState
 
 from pinterest_pipeline.exceptions import RunEnding, WaitFailed
-from pinterest_pipeline.hooks.databricks import DatabricksStreamJobHook, is_ending, is_over, is_waiting
+from pinterest_pipeline.hooks.databricks import (
+    PATIENT,
+    DatabricksStreamJobHook,
+    is_ending,
+    is_over,
+    is_waiting,
+)
+from pinterest_pipeline.templates import run_id_of
+from pinterest_pipeline.tries import TryMemory
 from pinterest_pipeline.triggers.databricks import DatabricksRunOverTrigger
 
 GRACE_SECONDS = 600
@@ -25,12 +35,68 @@ ENDING_SECONDS = 600
 """Databricks takes minutes to end a run whose cluster it has to give back."""
 
 
-class DatabricksServerlessNotebookOperator(DatabricksNotebookOperator):
+class DatabricksNotebookRunOperator(DatabricksNotebookOperator):
+    """
+    Run a notebook once, however often the wait for it is begun anew.
+
+    A retry waits on for the run that the try before has begun, or takes its end if it is over. A run whose end a try
+    has seen, and one from before the task was cleared, is followed by a new one. Killing the task cancels the run.
+
+    Takes the arguments of
+    :class:`~airflow.providers.databricks.operators.databricks.DatabricksNotebookOperator`, those of its polls and
+    retries excepted: it waits in the triggerer, with ``polling_period_seconds``.
+    """
+
+    def _get_hook(self, caller: str) -> DatabricksHook:
+        return DatabricksHook(self.databricks_conn_id, caller=caller, **PATIENT)
+
+    def execute(self, context: Context) -> None:
+        """Begin the run, or find it again, and wait in the triggerer until it is over."""
+        # Kept before the request is sent: whatever happens after that, the same token gets the same run.
+        token = self._token(context)
+        given = token.get() or uuid4().hex
+        token.set(given)
+        self.databricks_run_id = self._hook.submit_run({**self._get_run_json(), "idempotency_token": given})
+        page = self._hook.get_run_page_url(self.databricks_run_id)
+        self.log.info("Run %s: %s", self.databricks_run_id, page)
+        context["ti"].xcom_push(key=XCOM_RUN_PAGE_URL_KEY, value=page)
+        self.defer(
+            trigger=DatabricksRunOverTrigger(
+                run_id=self.databricks_run_id,
+                databricks_conn_id=self.databricks_conn_id,
+                cancel_on_kill=True,
+                poll_interval=self.polling_period_seconds,
+                end_time=time.time() + self._get_task_timeout_seconds() + ENDING_SECONDS,
+            ),
+            method_name="execute_complete",
+            kwargs={"run_id": self.databricks_run_id},
+        )
+
+    def execute_complete(self, context: Context, event: dict[str, Any], run_id: int) -> None:  # type: ignore[override]
+        """
+        Tell how the run has ended.
+
+        :raises AirflowException: it has failed; the message has the notebook's error.
+        :raises RunEnding: Databricks has not ended it by its time limit.
+        """
+        if event["status"] != "success":
+            self._hook.cancel_run(run_id)
+            raise RunEnding(run_id, ENDING_SECONDS, self._hook.get_run_page_url(run_id))
+        state = RunState(**event["value"])
+        failed = state.result_state == "FAILED"
+        errors = extract_failed_task_errors(self._hook, self._hook.get_run(run_id), state) if failed else []
+        self._token(context).forget()
+        self._handle_terminal_run_state(state, errors)
+
+    def _token(self, context: Context) -> TryMemory:
+        return TryMemory(context, "idempotency_token")
+
+
+class DatabricksServerlessNotebookOperator(DatabricksNotebookRunOperator):
     """
     Run a notebook on serverless compute, which the provider's operator cannot ask for.
 
-    Takes the arguments of
-    :class:`~airflow.providers.databricks.operators.databricks.DatabricksNotebookOperator`, clusters excepted.
+    Takes the arguments of :class:`DatabricksNotebookRunOperator`, clusters excepted.
     """
 
     def _get_run_json(self) -> dict[str, Any]:
@@ -60,14 +126,19 @@ class DatabricksStartStreamOperator(BaseOperator):
     Returns ``run_id``, ``job_id`` and ``started``: whether the run belongs to this `run_key`, which stays true over
     retries of the task.
 
+    With `time_limit` Databricks itself ends a run that nobody stops. A run with such a limit, whose Airflow run is
+    over, was left behind: it is adopted, and its limit begins anew.
+
     :param job: the job as the Jobs API takes it, with its ``name``. (templated)
     :param run_key: names whoever starts a run; the notebook's parameter ``run_id``. (templated)
+    :param time_limit: seconds that the run may take from now on; 0: any number, also for a run that is active;
+        None: the job's settings say it. (templated)
     :param ending_seconds: how long to wait for a run that is ending.
     :param poll_interval: seconds between two looks at it.
     :param databricks_conn_id: the Databricks connection. (templated)
     """
 
-    template_fields: Sequence[str] = ("job", "run_key", "databricks_conn_id")
+    template_fields: Sequence[str] = ("job", "run_key", "time_limit", "databricks_conn_id")
     operator_extra_links = (DatabricksJobRunLink(),)
 
     def __init__(
@@ -75,6 +146,7 @@ class DatabricksStartStreamOperator(BaseOperator):
         *,
         job: dict[str, Any],
         run_key: str,
+        time_limit: int | str | None = None,
         ending_seconds: float = ENDING_SECONDS,
         poll_interval: float = 10,
         databricks_conn_id: str = "databricks_default",
@@ -83,6 +155,7 @@ class DatabricksStartStreamOperator(BaseOperator):
         super().__init__(**kwargs)
         self.job = job
         self.run_key = run_key
+        self.time_limit = time_limit
         self.ending_seconds = ending_seconds
         self.poll_interval = poll_interval
         self.databricks_conn_id = databricks_conn_id
@@ -91,27 +164,60 @@ class DatabricksStartStreamOperator(BaseOperator):
     @cached_property
     def hook(self) -> DatabricksStreamJobHook:
         """Return the Databricks hook."""
-        return DatabricksStreamJobHook(self.databricks_conn_id, caller="DatabricksStartStreamOperator")
+        return DatabricksStreamJobHook(
+            self.databricks_conn_id, caller="DatabricksStartStreamOperator", **PATIENT
+        )
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Find the run that is going on, or start one."""
-        job_id = self.hook.put_job(self.job)
-        active = self.hook.active_run(job_id)
+        found = self.hook.find_job_id_by_name(self.job["name"])
+        active = None if found is None else self.hook.active_run(found)
         if active is not None and is_ending(active):
             self._wait_for_end(int(active["run_id"]))
+        limit = 0 if found is None or self.time_limit is None else self.hook.time_limit(found)
+        started = active is None or self._belongs(active, limit, context["ti"])
+        job_id = self.hook.put_job({**self.job, **self._limited(active, limit if not started else None)})
         if active is None:
             parameters = {"run_id": self.run_key}
             run_id = self._started = self.hook.run_now({"job_id": job_id, "notebook_params": parameters})
-            started = True
         else:
             run_id = int(active["run_id"])
-            given = active.get("overriding_parameters", {}).get("notebook_params", {})
-            started = given.get("run_id") == self.run_key
         page = self.hook.get_run_page_url(run_id)
-        how = "Started" if active is None else "Left alone: there already was"
+        how = "Started" if active is None else "Adopted" if started else "Left alone: there already was"
         self.log.info("%s run %s of job %s: %s", how, run_id, self.job["name"], page)
         context["ti"].xcom_push(key=XCOM_RUN_PAGE_URL_KEY, value=page)
         return {"run_id": run_id, "job_id": job_id, "started": started}
+
+    def _belongs(self, active: Mapping[str, Any], limit: int, ti: Any) -> bool:
+        """Return whether this Airflow run is the one to stop a run: it has started it, or nobody else is left to."""
+        starter = active.get("overriding_parameters", {}).get("notebook_params", {}).get("run_id", "")
+        if starter == self.run_key:
+            return True
+        airflow_run = run_id_of(starter)
+        if not limit or not airflow_run:
+            return False
+        try:
+            state: str = ti.get_dagrun_state(dag_id=ti.dag_id, run_id=airflow_run)
+        except Exception as error:  # which of several it is depends on where the task runs
+            self.log.info("This Airflow does not know the run %s: %s", airflow_run, error)
+            return False
+        return state in {DagRunState.SUCCESS, DagRunState.FAILED}
+
+    def _limited(self, active: Mapping[str, Any] | None, limit_of_others: int | None) -> dict[str, int]:
+        """
+        Return the job's time limit, which Databricks applies to an active run, too, from its start on.
+
+        :param active: the run that is active.
+        :param limit_of_others: the limit that the run has, if it is not for this Airflow run to stop.
+        """
+        if self.time_limit is None:
+            return {}
+        seconds = int(self.time_limit)
+        if seconds and limit_of_others is not None:
+            seconds = limit_of_others
+        elif seconds and active is not None:
+            seconds += int(time.time() - active["start_time"] / 1000)
+        return {"timeout_seconds": seconds}
 
     def _wait_for_end(self, run_id: int) -> NoReturn:
         self.log.info("Run %s is still ending.", run_id)
@@ -199,7 +305,7 @@ class DatabricksStopStreamOperator(BaseOperator):
     @cached_property
     def hook(self) -> DatabricksHook:
         """Return the Databricks hook."""
-        return DatabricksHook(self.databricks_conn_id, caller="DatabricksStopStreamOperator")
+        return DatabricksHook(self.databricks_conn_id, caller="DatabricksStopStreamOperator", **PATIENT)
 
     @cached_property
     def s3(self) -> S3Hook:

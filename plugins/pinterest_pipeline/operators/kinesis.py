@@ -104,36 +104,34 @@ class KinesisScaleStreamOperator(AwsBaseOperator[KinesisHook]):
         if self.shard_count not in (None, ""):
             wanted = _shards(self.shard_count)
             if any([self.hook.update_shard_count(name, wanted) for name in self.stream_names]):
-                self.defer(trigger=self._trigger(), method_name="execute_complete")
+                self.defer(
+                    trigger=_status_trigger(self, self.stream_names, "ACTIVE"), method_name="execute_complete"
+                )
         summaries = {name: self.hook.describe_stream(name) for name in self.stream_names}
         return {name: summary["OpenShardCount"] for name, summary in summaries.items() if summary}
-
-    def _trigger(self) -> KinesisStreamStatusTrigger:
-        return KinesisStreamStatusTrigger(
-            stream_names=list(self.stream_names),
-            target_status="ACTIVE",
-            poll_interval=self.poll_interval,
-            end_time=time.time() + self.timeout,
-            aws_conn_id=self.aws_conn_id,
-            region_name=self.region_name,
-            verify=self.verify,
-            botocore_config=self.botocore_config,
-        )
 
 
 class KinesisDeleteStreamOperator(AwsBaseOperator[KinesisHook]):
     """
-    Delete streams with all their records; return the names of those there were.
+    Delete streams with all their records, and wait in the triggerer until they are gone.
+
+    Until then their names cannot be used. Returns the names of those there were.
 
     :param stream_names: the streams. (templated)
+    :param poll_interval: seconds between two looks at the streams that are being deleted.
+    :param timeout: seconds that this may take.
     """
 
     aws_hook_class = KinesisHook
     template_fields: Sequence[str] = aws_template_fields("stream_names")
 
-    def __init__(self, *, stream_names: Sequence[str], **kwargs: Any) -> None:
+    def __init__(
+        self, *, stream_names: Sequence[str], poll_interval: float = 10, timeout: float = 600, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.stream_names = stream_names
+        self.poll_interval = poll_interval
+        self.timeout = timeout
 
     def execute(self, context: Context) -> list[str]:
         """Delete the streams."""
@@ -144,4 +142,37 @@ class KinesisDeleteStreamOperator(AwsBaseOperator[KinesisHook]):
                 deleted.append(name)
             else:
                 self.log.info("There is no %s.", name)
+        if left := [name for name in deleted if self.hook.describe_stream(name)]:
+            self.defer(
+                trigger=_status_trigger(self, left, None),
+                method_name="execute_complete",
+                kwargs={"deleted": deleted},
+            )
         return deleted
+
+    def execute_complete(self, context: Context, event: dict[str, Any], deleted: list[str]) -> list[str]:
+        """
+        Return what was deleted.
+
+        :raises AirflowSensorTimeout: it took too long.
+        """
+        if event["status"] != "success":
+            raise AirflowSensorTimeout(f"Gave up after {self.timeout:g} s: {event['message']}.")
+        return deleted
+
+
+def _status_trigger(
+    operator: KinesisScaleStreamOperator | KinesisDeleteStreamOperator,
+    stream_names: Sequence[str],
+    target_status: str | None,
+) -> KinesisStreamStatusTrigger:
+    return KinesisStreamStatusTrigger(
+        stream_names=list(stream_names),
+        target_status=target_status,
+        poll_interval=operator.poll_interval,
+        end_time=time.time() + operator.timeout,
+        aws_conn_id=operator.aws_conn_id,
+        region_name=operator.region_name,
+        verify=operator.verify,
+        botocore_config=operator.botocore_config,
+    )

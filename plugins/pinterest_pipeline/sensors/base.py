@@ -1,4 +1,4 @@
-"""What all sensors of this package share: the trigger does the looking, deferred or not."""
+"""What all sensors of this package share: the trigger does the looking, and all of the waiting."""
 
 from __future__ import annotations
 
@@ -9,25 +9,20 @@ from typing import Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 from airflow.providers.amazon.aws.sensors.base_aws import AwsBaseSensor
-from airflow.sdk import Context, PokeReturnValue
+from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from pinterest_pipeline.exceptions import WaitFailed
-from pinterest_pipeline.triggers.base import PollingTrigger
+from pinterest_pipeline.triggers.base import Look, PollingTrigger
 
 
 class PollingSensor[Hook: AwsGenericHook[Any]](AwsBaseSensor[Hook]):
     """
-    Waits with a :class:`~pinterest_pipeline.triggers.base.PollingTrigger`.
+    Waits with a :class:`~pinterest_pipeline.triggers.base.PollingTrigger`, in the triggerer.
 
-    :param deferrable: wait in the triggerer, without a worker slot.
     :param poke_interval: seconds between two looks.
     :param timeout: seconds after which to give up and say what is missing.
     """
-
-    def __init__(self, *, deferrable: bool = True, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.deferrable = deferrable
 
     @abstractmethod
     def trigger(self, **common: Any) -> PollingTrigger:
@@ -43,26 +38,24 @@ class PollingSensor[Hook: AwsGenericHook[Any]](AwsBaseSensor[Hook]):
             end_time=time.time() + self.timeout,
         )
 
-    def poke(self, context: Context) -> PokeReturnValue:
-        """Look once."""
-        return self._look(self._trigger())
-
     def execute(self, context: Context) -> Any:
-        """Look once, and defer to the trigger if there is anything to wait for."""
-        if not self.deferrable:
-            return super().execute(context)
-        trigger = self._trigger()
-        seen = self._look(trigger)
-        if seen.is_done:
-            return seen.xcom_value
-        self.defer(trigger=trigger, method_name="execute_complete")
+        """
+        Look once, and defer to the trigger if there is anything to wait for.
 
-    def _look(self, trigger: PollingTrigger) -> PokeReturnValue:
-        seen = asyncio.run(trigger.look())
-        self.log.info("%s", seen.message)
+        :raises WaitFailed: it can no longer happen.
+        """
+        trigger = self._trigger()
+        try:
+            seen = asyncio.run(trigger.look())
+        except Exception as error:  # the trigger rides out a service that is away for a moment
+            self.log.warning("The first look failed; the triggerer looks again: %s", error)
+            seen = Look("")
         if seen.hopeless:
             raise WaitFailed(seen.message)
-        return PokeReturnValue(seen.done, seen.value)
+        if seen.done:
+            self.log.info("%s", seen.message)
+            return seen.value
+        self.defer(trigger=trigger, method_name="execute_complete")
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """

@@ -12,6 +12,9 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+PATIENCE_SECONDS = 600
+"""How long looks may fail, one after the other, before the wait does: services are away for minutes at times."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -34,6 +37,9 @@ class PollingTrigger(BaseTrigger):
     """
     Looks at a remote system every few seconds.
 
+    A look that raises is logged and followed by another one, on a new connection; ten minutes without a look that
+    succeeds end the wait with the last error, which Airflow tries again. Time is up only by a look that succeeds.
+
     The event is ``{"status": "success" | "error" | "timeout", "message": …, "value": …}``.
 
     :param poll_interval: seconds between two looks.
@@ -45,6 +51,7 @@ class PollingTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]
         self.poll_interval = poll_interval
         self.end_time = end_time
+        self._succeeded = 0.0
 
     @abstractmethod
     def arguments(self) -> dict[str, Any]:
@@ -71,13 +78,30 @@ class PollingTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look until there is something to tell, then yield the one event."""
         # The event is yielded when all connections are closed: nobody promises to come back after it.
-        async with self.connect() as look:
-            event = await self._wait(look)
+        self._succeeded = time.monotonic()
+        while True:
+            event = await self._connected()
+            if event:
+                break
+            await asyncio.sleep(self.poll_interval)
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def _connected(self) -> dict[str, Any] | None:
+        """Return the event, or None when a look has failed."""
+        try:
+            async with self.connect() as look:
+                return await self._wait(look)
+        except Exception as error:
+            failing = time.monotonic() - self._succeeded
+            if failing > PATIENCE_SECONDS:
+                raise
+            self.log.warning("The look failed, as for %d s now; looking again: %s", failing, error)
+            return None
 
     async def _wait(self, look: Callable[[], Awaitable[Look]]) -> dict[str, Any]:
         while True:
             seen = await look()
+            self._succeeded = time.monotonic()
             status = self._status(seen)
             if status:
                 return {"status": status, "message": seen.message, "value": seen.value}

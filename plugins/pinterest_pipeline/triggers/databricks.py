@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,23 +20,44 @@ class DatabricksRunOverTrigger(PollingTrigger):
 
     :param run_id: the run.
     :param databricks_conn_id: the Databricks connection.
+    :param cancel_on_kill: cancel the run when the waiting task is killed, marked or cleared.
     :param poll_interval: seconds between two looks.
     :param end_time: moment (seconds since the epoch) to give up at.
     """
 
-    def __init__(self, *, run_id: int, databricks_conn_id: str = "databricks_default", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        run_id: int,
+        databricks_conn_id: str = "databricks_default",
+        cancel_on_kill: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.run_id = run_id
         self.databricks_conn_id = databricks_conn_id
+        self.cancel_on_kill = cancel_on_kill
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of this class alone."""
-        return {"run_id": self.run_id, "databricks_conn_id": self.databricks_conn_id}
+        return {
+            "run_id": self.run_id,
+            "databricks_conn_id": self.databricks_conn_id,
+            "cancel_on_kill": self.cancel_on_kill,
+        }
+
+    def _hook(self) -> DatabricksHook:
+        return DatabricksHook(self.databricks_conn_id, caller="DatabricksRunOverTrigger")
+
+    async def on_kill(self) -> None:
+        """Cancel the run if it belongs to the task that is killed."""
+        if self.cancel_on_kill:
+            await asyncio.to_thread(self._hook().cancel_run, self.run_id)
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Callable[[], Awaitable[Look]]]:
         """Open the client."""
-        async with DatabricksHook(self.databricks_conn_id, caller="DatabricksRunOverTrigger") as hook:
+        async with self._hook() as hook:
 
             async def look() -> Look:
                 state = await hook.a_get_run_state(self.run_id)

@@ -41,11 +41,13 @@ class KinesisStreamStatusTrigger(AwsPollingTrigger):
     Fires when all streams have a status.
 
     :param stream_names: the streams.
-    :param target_status: the status that is waited for.
+    :param target_status: the status that is waited for; None: that there is no such stream.
     :param kwargs: arguments of :class:`~pinterest_pipeline.triggers.aws.AwsPollingTrigger`.
     """
 
-    def __init__(self, *, stream_names: list[str], target_status: str = "ACTIVE", **kwargs: Any) -> None:
+    def __init__(
+        self, *, stream_names: list[str], target_status: str | None = "ACTIVE", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.stream_names = stream_names
         self.target_status = target_status

@@ -60,8 +60,26 @@ def test_trouble_passes_up_to_its_threshold(
 
 def test_what_comes_no_more_is_not_fresh() -> None:
     old = {table: replace(fact, age_hours=169.0) for table, fact in FACTS.items()}
-    assert failed(old) == [("freshness", "all")]
-    assert failed({**old, "geo": replace(old["geo"], age_hours=167.0)}) == []
+    limits = Thresholds(max_age_hours=168)
+    assert failed(old, limits) == [("freshness", "all")]
+    assert failed({**old, "geo": replace(old["geo"], age_hours=167.0)}, limits) == []
+
+
+@pytest.mark.parametrize(
+    ("hours", "detail"),
+    [
+        (168.0, "hours since the newest row was taken in"),
+        (168.5, "WARNING: more than 168 hours since the newest row was taken in"),
+        (None, "no row was ever taken in"),
+    ],
+)
+def test_without_a_limit_what_is_not_fresh_is_warned_of(hours: float | None, detail: str) -> None:
+    facts = {table: replace(fact, age_hours=hours) for table, fact in FACTS.items()}
+    (freshness,) = [each for each in judge(facts, Thresholds()) if each.expectation == "freshness"]
+    assert (freshness.passed, freshness.observed, freshness.at_most) == (True, hours, None)
+    assert freshness.detail == detail
+    observed = "-" if hours is None else f"{hours:.4g}"
+    assert str(freshness) == f"passed freshness of all: {observed}, any ({detail})"
 
 
 def test_few_records_are_not_judged_by_shares() -> None:
@@ -86,7 +104,13 @@ def test_thresholds_are_widgets(text: str, hours: float) -> None:
     assert Thresholds.from_widgets(FakeDbutils(max_age_hours=text)) == Thresholds(max_age_hours=hours)
 
 
-@pytest.mark.parametrize("text", ["soon", "", "nan", "inf", "-inf", "1e400", "-0.1", "None"])
+def test_an_age_that_is_not_limited_is_an_empty_widget() -> None:
+    assert Thresholds.from_widgets(FakeDbutils(max_age_hours=" ")).max_age_hours is None
+    with pytest.raises(SettingsError, match="widget 'max_unmatched_share' is ''; it must be a number"):
+        Thresholds.from_widgets(FakeDbutils(max_unmatched_share=""))
+
+
+@pytest.mark.parametrize("text", ["soon", "nan", "inf", "-inf", "1e400", "-0.1", "None"])
 def test_a_threshold_that_is_none_is_refused_by_name(text: str) -> None:
     with pytest.raises(SettingsError, match=f"widget 'max_age_hours' is '{text}'; it must be a number"):
         Thresholds.from_widgets(FakeDbutils(max_age_hours=text))

@@ -404,6 +404,19 @@ def test_a_task_without_an_end_of_retries_is_cancelled(lab: Lab) -> None:
     assert lab.ended(run_id).state == "CANCELED"
 
 
+def test_a_jobs_time_limit_is_applied_to_the_run_that_is_active(lab: Lab) -> None:
+    path = lab.notebook("long", SLEEPING)
+    settings = jobs.JobSettings(name="Limited", tasks=[_task("main", path)], timeout_seconds=3600)
+    job = lab.client.jobs.create(name="Limited", tasks=[_task("main", path)])
+    run_id = lab.client.jobs.run_now(job.job_id).run_id
+    lab.wait(lambda: "busy" in lab.printed_by(run_id), "the notebook to be busy")
+    lab.client.jobs.reset(job.job_id, settings)
+    assert lab.client.jobs.get(job.job_id).settings.timeout_seconds == 3600
+    assert lab.life_cycle(run_id) == "RUNNING"
+    lab.client.jobs.update(job.job_id, new_settings=jobs.JobSettings(timeout_seconds=1))
+    assert lab.ended(run_id).state == "TIMEDOUT", "it counts from the start of the run"
+
+
 def test_jobs_are_found_by_name_changed_and_paged(lab: Lab) -> None:
     path = lab.notebook("any", "pass")
     made = [lab.client.jobs.create(name=f"Paged {n}", tasks=[_task("main", path)]).job_id for n in range(3)]

@@ -36,6 +36,14 @@ def test_only_the_bucket_has_to_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (cluster["spark_version"], cluster["data_security_mode"]) == ("18.x-scala2.13", "SINGLE_USER")
 
 
+@pytest.mark.parametrize(("text", "may"), [(None, True), ("", True), ("True", True), ("false", False)])
+def test_whether_the_streams_may_be_deleted(
+    monkeypatch: pytest.MonkeyPatch, text: str | None, may: bool
+) -> None:
+    set_option(monkeypatch, bucket="my-bucket", **({} if text is None else {"may_delete_streams": text}))
+    assert Settings.read().may_delete_streams is may
+
+
 def test_a_missing_bucket_is_named() -> None:
     with pytest.raises(SettingError, match=r"^\[pinterest\] bucket: not set"):
         Settings.read()
@@ -67,6 +75,7 @@ def test_what_follows_from_the_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
         ("poll_seconds", "soon", "a whole number is needed, not 'soon'"),
         ("topic_partitions", "0", "at least 1, or -1"),
         ("topic_replication", "-2", "at least 1, or -1"),
+        ("may_delete_streams", "no", "true or false is needed, not 'no'"),
         ("topic_partition", "3", "no such option; there are bucket, prefix,"),
         ("compute", "{", "not valid JSON"),
         ("compute", "[]", "a JSON object is needed"),

@@ -5,10 +5,11 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from pinterest_pipeline.config import Settings
-from pinterest_pipeline.emulating import checked, log_progress
-from pinterest_pipeline.exceptions import RecordsFailed
+from pinterest_pipeline.emulating import checked, log_progress, refuse_endless
+from pinterest_pipeline.exceptions import ParametersRefused, RecordsFailed
 from pinterest_pipeline.gateway import GatewayClient
 from pinterest_pipeline.senders import StreamSender, TopicSender
 
@@ -38,6 +39,30 @@ def test_refused_records_say_whether_another_try_may_help(retriable: bool) -> No
     with pytest.raises(RecordsFailed) as raised:
         checked(report(1), mock.Mock(), retriable=retriable)
     assert raised.value.retriable is retriable
+
+
+@pytest.mark.parametrize(
+    ("posts", "rate"),
+    [(1_000_000, None), (0, 0.001), (13_800, 1), (13_800.0, 1.0), (6_900, 0.5), (1_000_000, 73)],
+)
+def test_what_can_end_in_time_is_accepted(posts: float, rate: float | None) -> None:
+    refuse_endless({"posts": posts, "rate": rate})
+
+
+@pytest.mark.parametrize(
+    ("posts", "rate", "says"),
+    [
+        (100_000, 5, "100000 posts at 5 a second take 5 h 34, more than the 3 h 50 that emulate has"),
+        (13_801, 1, "13801 posts at 1 a second take 3 h 51"),
+        (13_801.0, 1.0, "13801 posts at 1 a second take 3 h 51"),
+        (7_000, 0.5, "7000 posts at 0.5 a second take 3 h 54"),
+        (1, 5e-324, "1 posts at 4.94066e-324 a second take years"),
+    ],
+)
+def test_what_cannot_end_in_time_is_refused(posts: float, rate: float, says: str) -> None:
+    with pytest.raises(ParametersRefused, match=says) as refused:
+        refuse_endless({"posts": posts, "rate": rate})
+    assert isinstance(refused.value, AirflowFailException), "a retry would be refused, too"
 
 
 def test_progress_is_told_every_few_seconds_and_at_the_end() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from json import JSONDecodeError
+
 import pytest
 from airflow.sdk import RetryAction
 from airflow.sdk.exceptions import AirflowTaskTimeout
@@ -17,6 +19,7 @@ from pinterest_pipeline.retries import FinalErrorRetryPolicy, NotebookRetryPolic
         ("SettingsError: widget 'prefix' is ''", RetryAction.FAIL),
         ("StorageError: s3://b cannot be listed", RetryAction.DEFAULT),
         ("the driver stopped", RetryAction.DEFAULT),
+        ("Final state TIMEDOUT. Reason: Run timed out", RetryAction.FAIL),
     ],
 )
 def test_only_a_verdict_is_final(error: str, action: RetryAction) -> None:
@@ -44,6 +47,8 @@ class SourceError(Exception):
         (LedgerImbalance("3 of 4"), RetryAction.DEFAULT),
         (AirflowTaskTimeout("Timeout"), RetryAction.DEFAULT),
         (OSError("no network"), RetryAction.DEFAULT),
+        (JSONDecodeError("an error page", "<html>", 0), RetryAction.DEFAULT),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "an answer cut off"), RetryAction.DEFAULT),
     ],
 )
 def test_only_what_cannot_help_is_final(error: BaseException, action: RetryAction) -> None:

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from urllib.parse import unquote_to_bytes
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pinterest_pipeline.templates import LONGEST_KEY, run_key
+from pinterest_pipeline.templates import LONGEST_KEY, run_id_of, run_key
 
 AIRFLOWS_OWN = "".join(map(chr, range(33, 127)))
 RUN_IDS = st.one_of(
@@ -56,8 +55,12 @@ def test_a_key_is_a_name_everywhere_and_is_read_back(run_id: str) -> None:
     assert re.fullmatch(r"(?:[A-Za-z0-9_.-]|=[0-9A-F]{2})*(?:==[0-9a-f]{64})?", key)
     assert len(key) <= LONGEST_KEY
     assert len(f"run_id={key.replace('=', '%3D')}") <= 255
-    if "==" not in key:
-        assert unquote_to_bytes(key.replace("=", "%")) == run_id.encode("utf-8", "surrogatepass")
+    assert run_id_of(key) == (None if "==" in key else run_id)
+
+
+def test_what_is_no_key_names_no_run() -> None:
+    assert run_id_of("=FF") is None
+    assert run_id_of("") == ""
 
 
 @given(st.lists(RUN_IDS, max_size=8, unique=True))

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from unittest import mock
 
 import pytest
+import time_machine
 from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
 from pinterest_pipeline.exceptions import RunEnding, WaitFailed
 from pinterest_pipeline.hooks.databricks import DatabricksStreamJobHook
 from pinterest_pipeline.operators.databricks import (
+    DatabricksNotebookRunOperator,
     DatabricksServerlessNotebookOperator,
     DatabricksStartStreamOperator,
     DatabricksStopStreamOperator,
@@ -43,9 +46,11 @@ def context() -> Any:
     return {"ti": mock.MagicMock(stats_tags={})}
 
 
-def notebook(**arguments: Any) -> dict[str, Any]:
+def notebook_operator(
+    kind: type[DatabricksNotebookRunOperator] = DatabricksServerlessNotebookOperator, **arguments: Any
+) -> DatabricksNotebookRunOperator:
     with DAG("d", schedule=None):
-        operator = DatabricksServerlessNotebookOperator(
+        return kind(
             task_id="t",
             databricks_task_key="p-queries",
             notebook_path="/Shared/p/queries",
@@ -53,7 +58,10 @@ def notebook(**arguments: Any) -> dict[str, Any]:
             notebook_params={"prefix": "p"},
             **arguments,
         )
-    return operator._get_run_json()
+
+
+def notebook(**arguments: Any) -> dict[str, Any]:
+    return notebook_operator(**arguments)._get_run_json()
 
 
 def test_a_serverless_run_is_a_task_without_a_cluster() -> None:
@@ -74,6 +82,126 @@ def test_a_serverless_run_is_a_task_without_a_cluster() -> None:
             }
         ],
     }
+
+
+class Store(dict[str, Any]):
+    """A task's state store: it outlives tries and clears."""
+
+    set = dict.__setitem__
+
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
+
+
+class Workspace:
+    """A service that starts one run for each idempotency token, as the Jobs API promises."""
+
+    def __init__(self, hook: Any) -> None:
+        self.tokens: list[str] = []
+        hook.submit_run.side_effect = self._submit
+
+    def _submit(self, run: dict[str, Any]) -> int:
+        if run["idempotency_token"] not in self.tokens:
+            self.tokens.append(run["idempotency_token"])
+        return 100 + self.tokens.index(run["idempotency_token"])
+
+
+@pytest.fixture
+def workspace(databricks: Any) -> Workspace:
+    return Workspace(databricks)
+
+
+def run_notebook(store: Store, *, max_tries: int = 2, **arguments: Any) -> TaskDeferred:
+    """Begin a try of a notebook's task; ``max_tries`` grows when a person clears the task."""
+    operator = notebook_operator(
+        DatabricksNotebookRunOperator, existing_cluster_id="warm", retries=2, **arguments
+    )
+    ti = mock.MagicMock(max_tries=max_tries, task=operator)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute({"ti": ti, "task_state_store": store})
+    ti.xcom_push.assert_called_once_with(
+        key="run_page_url", value=f"http://databricks/run/{deferred.value.trigger.run_id}"
+    )
+    return deferred.value
+
+
+def end_notebook(store: Store, run_id: int, ended: dict[str, str], max_tries: int = 2) -> None:
+    operator = notebook_operator(DatabricksNotebookRunOperator, existing_cluster_id="warm", retries=2)
+    ti = mock.MagicMock(max_tries=max_tries, task=operator)
+    event = {"status": "success", "message": "", "value": ended}
+    operator.execute_complete({"ti": ti, "task_state_store": store}, event, run_id)
+
+
+def test_a_notebook_is_waited_for_in_the_triggerer_which_cancels_it_when_it_is_killed(
+    workspace: Workspace,
+) -> None:
+    with time_machine.travel(1_900_000_000, tick=False):
+        deferred = run_notebook(
+            Store(),
+            execution_timeout=timedelta(hours=4),
+            polling_period_seconds=3,
+            databricks_conn_id="other",
+        )
+    assert deferred.trigger.serialize()[1] == {
+        "run_id": 100,
+        "databricks_conn_id": "other",
+        "cancel_on_kill": True,
+        "poll_interval": 3,
+        "end_time": 1_900_000_000 + 4 * 3600 + 600,
+    }
+    assert (deferred.method_name, deferred.kwargs) == ("execute_complete", {"run_id": 100})
+
+
+def test_a_retry_waits_for_the_run_that_the_try_before_has_begun(workspace: Workspace) -> None:
+    store = Store()
+    assert run_notebook(store).trigger.run_id == 100
+    assert run_notebook(store).trigger.run_id == 100, "the try before has lost sight of it"
+
+
+def test_a_run_that_nobody_heard_of_is_found_by_its_token(databricks: Any, workspace: Workspace) -> None:
+    store = Store()
+    lost = ConnectionError("no answer")
+    submit = workspace._submit
+
+    def begin_and_lose(run: dict[str, Any]) -> int:
+        submit(run)
+        databricks.submit_run.side_effect = submit
+        raise lost
+
+    databricks.submit_run.side_effect = begin_and_lose
+    operator = notebook_operator(DatabricksNotebookRunOperator, existing_cluster_id="warm", retries=2)
+    with pytest.raises(ConnectionError):
+        operator.execute({"ti": mock.MagicMock(max_tries=2, task=operator), "task_state_store": store})
+    assert run_notebook(store).trigger.run_id == 100
+    assert len(workspace.tokens) == 1
+
+
+def test_a_run_whose_failure_was_seen_is_followed_by_a_new_one(databricks: Any, workspace: Workspace) -> None:
+    store = Store()
+    run_notebook(store)
+    failed = {"task_key": "p-queries", "run_id": 5, "state": {"result_state": "FAILED"}}
+    databricks.get_run.return_value = {"tasks": [failed]}
+    databricks.get_run_output.return_value = {"error": "QualityError: no"}
+    with pytest.raises(AirflowException, match=r"Final state FAILED\. Reason: why\. .*QualityError: no"):
+        end_notebook(store, 100, state("TERMINATED", "FAILED", "why"))
+    databricks.get_run.assert_called_once_with(100)
+    assert run_notebook(store).trigger.run_id == 101
+
+
+def test_a_person_who_clears_the_task_gets_a_new_run(workspace: Workspace) -> None:
+    store = Store()
+    run_notebook(store)
+    assert run_notebook(store, max_tries=3).trigger.run_id == 101
+    end_notebook(store, 101, state("TERMINATED", "SUCCESS"), max_tries=3)
+    assert run_notebook(store, max_tries=4).trigger.run_id == 102
+
+
+def test_a_run_that_databricks_does_not_end_in_time_is_cancelled(databricks: Any) -> None:
+    operator = notebook_operator(DatabricksNotebookRunOperator, existing_cluster_id="warm")
+    late = {"status": "timeout", "message": "", "value": state("RUNNING")}
+    with pytest.raises(RunEnding, match="Run 100 is still ending"):
+        operator.execute_complete(context(), late, 100)
+    databricks.cancel_run.assert_called_once_with(100)
 
 
 JOB = {
@@ -114,6 +242,71 @@ def test_a_run_that_is_going_is_left_alone(databricks: Any, active: dict[str, An
     databricks.run_now.assert_not_called()
     operator.on_kill()
     databricks.cancel_run.assert_not_called()
+
+
+HOUR_AGO = 1_900_000_000_000 - 3_600_000
+
+
+def limited(databricks: Any, active: dict[str, Any] | None, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+    """Start with a time limit; return what came of it, and the settings that the job was given."""
+    databricks.find_job_id_by_name.return_value = 7
+    databricks.active_run.return_value = active
+    begun = context()
+    begun["ti"].dag_id = "streams"
+    begun["ti"].get_dagrun_state.side_effect = arguments.pop("state", ["running"])
+    operator = DatabricksStartStreamOperator(task_id="start", job=JOB, run_key="manual-1", **arguments)
+    with time_machine.travel(1_900_000_000, tick=False):
+        outcome = operator.execute(begun)
+    (put,) = databricks.put_job.call_args_list
+    return outcome["started"], put.args[0]
+
+
+@pytest.mark.parametrize("limit", ["86400", "0"])
+def test_a_run_is_started_with_its_time_limit(databricks: Any, limit: str) -> None:
+    assert limited(databricks, None, time_limit=limit) == (True, {**JOB, "timeout_seconds": int(limit)})
+
+
+def test_the_limit_of_an_own_run_begins_anew(databricks: Any) -> None:
+    databricks.time_limit.return_value = 5
+    active = {**started_by("manual-1"), "start_time": HOUR_AGO}
+    assert limited(databricks, active, time_limit="86400") == (True, {**JOB, "timeout_seconds": 90_000})
+
+
+@pytest.mark.parametrize("over", ["success", "failed"])
+def test_a_run_that_was_left_behind_is_adopted(databricks: Any, over: str) -> None:
+    databricks.time_limit.return_value = 172_800
+    active = {**started_by("manual__2026-01-01T00=3A00=3A00=2B00=3A00"), "start_time": HOUR_AGO}
+    adopted = limited(databricks, active, time_limit="86400", state=[over])
+    assert adopted == (True, {**JOB, "timeout_seconds": 90_000})
+    databricks.run_now.assert_not_called()
+
+
+@pytest.mark.parametrize(
+    ("limit", "starter", "states"),
+    [
+        (172_800, "manual-0", ["running"]),
+        (172_800, "manual-0", ["queued"]),
+        (172_800, "manual-0", [RuntimeError("not found")]),  # another Airflow's
+        (172_800, "x==" + "0" * 64, []),  # a key that does not tell its run
+        (172_800, "", []),  # started on its page
+        (0, "manual-0", []),  # kept on purpose
+    ],
+)
+def test_what_others_stop_or_keep_is_left_to_them(
+    databricks: Any, limit: int, starter: str, states: list[Any]
+) -> None:
+    databricks.time_limit.return_value = limit
+    active = {**started_by(starter), "start_time": HOUR_AGO}
+    left = limited(databricks, active, time_limit="86400", state=states)
+    assert left == (False, {**JOB, "timeout_seconds": limit})
+
+
+@pytest.mark.parametrize("starter", ["manual-0", "manual-1"])
+def test_a_run_that_is_to_be_kept_has_no_limit_from_now_on(databricks: Any, starter: str) -> None:
+    databricks.time_limit.return_value = 172_800
+    active = {**started_by(starter), "start_time": HOUR_AGO}
+    kept = limited(databricks, active, time_limit="0")
+    assert kept == (starter == "manual-1", {**JOB, "timeout_seconds": 0})
 
 
 def test_a_run_that_is_ending_is_waited_for_and_not_adopted(databricks: Any) -> None:

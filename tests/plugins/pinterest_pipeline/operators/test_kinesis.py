@@ -123,6 +123,38 @@ def test_an_on_demand_stream_is_not_scaled() -> None:
         KinesisHook().update_shard_count("pins", 2)
 
 
+def test_a_deletion_is_waited_for(kinesis: Any) -> None:
+    for name in STREAMS:
+        kinesis.create_stream(StreamName=name, ShardCount=1)
+    delete = KinesisDeleteStreamOperator(task_id="t", stream_names=STREAMS, poll_interval=3, timeout=60)
+    deleting = {"pins": {"StreamStatus": "DELETING"}, "geos": None}
+    with (
+        mock.patch.object(KinesisHook, "describe_stream", side_effect=deleting.get),
+        pytest.raises(TaskDeferred) as deferred,
+    ):
+        delete.execute({})
+    trigger = deferred.value.trigger
+    assert isinstance(trigger, KinesisStreamStatusTrigger)
+    assert (trigger.stream_names, trigger.target_status, trigger.poll_interval) == (["pins"], None, 3)
+    assert (deferred.value.method_name, deferred.value.kwargs) == ("execute_complete", {"deleted": STREAMS})
+    gone = {"status": "success", "message": "pins is missing", "value": {"pins": None}}
+    assert delete.execute_complete({}, gone, STREAMS) == STREAMS
+    late = {"status": "timeout", "message": "pins is DELETING", "value": None}
+    with pytest.raises(AirflowSensorTimeout, match=r"Gave up after 60 s: pins is DELETING\."):
+        delete.execute_complete({}, late, STREAMS)
+
+
+def test_a_stream_that_is_being_deleted_already_is_waited_for(kinesis: Any) -> None:
+    client = KinesisHook().get_conn()
+    in_use = client.exceptions.ResourceInUseException(
+        {"Error": {"Code": "ResourceInUseException"}}, "DeleteStream"
+    )
+    with mock.patch.object(client, "delete_stream", side_effect=in_use):
+        hook = KinesisHook()
+        with mock.patch.object(hook, "get_conn", return_value=client):
+            assert hook.delete_stream("pins") is True
+
+
 def test_delete(kinesis: Any) -> None:
     kinesis.create_stream(StreamName="geos", ShardCount=1)
     delete = KinesisDeleteStreamOperator(task_id="t", stream_names=STREAMS)

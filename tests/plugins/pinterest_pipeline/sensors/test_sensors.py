@@ -88,8 +88,17 @@ def test_what_comes_through_templates_is_converted() -> None:
     assert deferred.value.trigger.since == 1_900_000_000
 
 
-def test_it_can_poke_too(kinesis: Any) -> None:
-    sensor = KinesisStreamStatusSensor(task_id="t", stream_names=["a"], deferrable=False, poke_interval=0)
+@pytest.mark.parametrize(("sensor", "arguments"), SENSORS)
+def test_a_first_look_that_fails_is_followed_by_the_triggers(sensor: Any, arguments: dict[str, Any]) -> None:
+    made = sensor(task_id="t", **arguments)
+    failing = mock.patch.object(PollingTrigger, "look", autospec=True, side_effect=ConnectionError("gone"))
+    with failing, pytest.raises(TaskDeferred) as deferred:
+        made.execute({})
+    assert deferred.value.method_name == "execute_complete"
+
+
+def test_it_looks_at_the_service_itself(kinesis: Any) -> None:
+    sensor = KinesisStreamStatusSensor(task_id="t", stream_names=["a"])
     with pytest.raises(WaitFailed, match="a is missing"):
         sensor.execute({})
     kinesis.create_stream(StreamName="a", ShardCount=1)

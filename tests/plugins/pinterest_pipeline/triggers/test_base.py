@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -11,11 +12,12 @@ from pinterest_pipeline.triggers.base import Look, PollingTrigger
 
 
 class Script(PollingTrigger):
-    """Sees one thing after the other."""
+    """Sees one thing after the other, or raises it."""
 
-    def __init__(self, *, looks: list[Look], **kwargs: Any) -> None:
+    def __init__(self, *, looks: list[Look | Exception], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.looks = looks
+        self.rest = iter(looks)
         self.opened = self.closed = 0
 
     def arguments(self) -> dict[str, Any]:
@@ -24,20 +26,24 @@ class Script(PollingTrigger):
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Any]:
         self.opened += 1
-        looks = iter(self.looks)
 
         async def look() -> Look:
-            return next(looks)
+            seen = next(self.rest)
+            if isinstance(seen, Exception):
+                raise seen
+            return seen
 
-        yield look
-        self.closed += 1
+        try:
+            yield look
+        finally:
+            self.closed += 1
 
 
 async def events(trigger: PollingTrigger) -> list[dict[str, Any]]:
     return [event.payload async for event in trigger.run()]
 
 
-def script(*looks: Look, seconds: float = 60, poll_interval: float = 0) -> Script:
+def script(*looks: Look | Exception, seconds: float = 60, poll_interval: float = 0) -> Script:
     return Script(looks=list(looks), poll_interval=poll_interval, end_time=time.time() + seconds)
 
 
@@ -64,6 +70,49 @@ async def test_in_time_it_gives_up_and_says_what_is_missing() -> None:
 
 async def test_what_happened_at_the_last_moment_counts() -> None:
     assert (await events(script(Look("there", done=True), seconds=-1)))[0]["status"] == "success"
+
+
+async def test_looks_that_fail_do_not_end_the_wait() -> None:
+    gone = ConnectionResetError("gone")
+    trigger = script(gone, Look("not yet"), gone, gone, Look("there", done=True, value=1))
+    assert await events(trigger) == [{"status": "success", "message": "there", "value": 1}]
+    assert (trigger.opened, trigger.closed) == (4, 4), "each on a new connection, the old one closed"
+
+
+async def test_a_service_that_cannot_be_connected_to_is_looked_at_again() -> None:
+    trigger = script(Look("there", done=True))
+    connect, refusals = trigger.connect, [ConnectionRefusedError("refused")]
+
+    @asynccontextmanager
+    async def refused_once() -> AsyncIterator[Any]:
+        if refusals:
+            raise refusals.pop()
+        async with connect() as look:
+            yield look
+
+    with mock.patch.object(trigger, "connect", refused_once):
+        assert [event["status"] for event in await events(trigger)] == ["success"]
+
+
+@pytest.mark.parametrize(("seconds", "given_up"), [(599, False), (601, True)])
+async def test_ten_minutes_of_failed_looks_end_the_wait_with_the_last_error(
+    seconds: int, given_up: bool
+) -> None:
+    trigger = script(Look("not yet"), OSError("first"), OSError("last"), Look("there", done=True))
+    clock = iter([0, 1000, 1001, 1000 + seconds, 2000])  # begun, a good look, two failed ones, a good one
+    with mock.patch("pinterest_pipeline.triggers.base.time", autospec=True) as faked:
+        faked.monotonic.side_effect = clock
+        faked.time.return_value = 0
+        if given_up:
+            with pytest.raises(OSError, match="last"):
+                await events(trigger)
+        else:
+            assert [event["status"] for event in await events(trigger)] == ["success"]
+
+
+async def test_time_is_up_by_a_look_that_succeeds() -> None:
+    trigger = script(OSError("gone"), Look("two missing"), seconds=-1)
+    assert await events(trigger) == [{"status": "timeout", "message": "two missing", "value": None}]
 
 
 def test_serialize() -> None:

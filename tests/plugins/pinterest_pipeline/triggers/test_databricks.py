@@ -28,6 +28,7 @@ def test_serialize() -> None:
     assert arguments == {
         "run_id": 42,
         "databricks_conn_id": "databricks_default",
+        "cancel_on_kill": False,
         "poll_interval": 0,
         "end_time": 1e12,
     }
@@ -52,3 +53,10 @@ async def test_in_time_it_gives_up(hook: Any) -> None:
     hook.a_get_run_state.return_value = RunState("TERMINATING")
     events = [event.payload async for event in trigger(end_time=0).run()]
     assert [(event["status"], event["message"]) for event in events] == [("timeout", "run 42 is TERMINATING")]
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_killing_cancels_the_run_if_it_belongs_to_the_task(hook: Any, cancelled: bool) -> None:
+    made = DatabricksRunOverTrigger(run_id=42, cancel_on_kill=cancelled, poll_interval=0, end_time=0)
+    await made.on_kill()
+    assert [call.args for call in hook.cancel_run.call_args_list] == [(42,)] * cancelled
