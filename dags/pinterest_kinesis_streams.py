@@ -46,13 +46,14 @@ run's ledger is the XCom of `reconcile`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Param, chain, dag, get_current_context, task
 from pendulum import datetime
 
-from pinterest_pipeline.alarms import failed_run, refuse
+from pinterest_pipeline.alarms import failed_run, quiet_refusals
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
 from pinterest_pipeline.emulating import (
@@ -62,6 +63,7 @@ from pinterest_pipeline.emulating import (
     emulation_params,
     refuse_endless,
 )
+from pinterest_pipeline.exceptions import ParametersRefused
 from pinterest_pipeline.operators.databricks import (
     DatabricksStartStreamOperator,
     DatabricksStopStreamOperator,
@@ -144,6 +146,21 @@ DELETE_STREAMS = (
 )
 
 
+def check_parameters(params: Mapping[str, Any]) -> None:
+    """Refuse what a run may not do, what takes a confirmation that was not given, and what cannot end in time."""
+    deletes = params.get("delete_streams", False)
+    if deletes and not SETTINGS.may_delete_streams:
+        raise ParametersRefused(
+            "The streams are not Airflow's to delete: [pinterest] may_delete_streams is false. Nothing was done."
+        )
+    if (params["job"] == "stop" or deletes) and params["confirm"] != SETTINGS.prefix:
+        what = "delete the streams" if deletes else "stop a job that another run has started"
+        raise ParametersRefused(
+            f"To {what}, set confirm to {SETTINGS.prefix!r}; it is {params['confirm'] or ''!r}. Nothing was done."
+        )
+    refuse_endless(params)
+
+
 @dag(
     description="Emulated posts through the API to Kinesis and on to the stream tables, each accounted for.",
     schedule=None,
@@ -199,20 +216,8 @@ def pinterest_kinesis_streams() -> None:
         from pinterest_pipeline.hooks.progress import StreamProgressHook
 
         context = get_current_context()
-        params = context["params"]
-        deletes = params.get("delete_streams", False)
-        if deletes and not SETTINGS.may_delete_streams:
-            refuse(
-                context,
-                "The streams are not Airflow's to delete: [pinterest] may_delete_streams is false. Nothing was done.",
-            )
-        if (params["job"] == "stop" or deletes) and params["confirm"] != SETTINGS.prefix:
-            what = "delete the streams" if deletes else "stop a job that another run has started"
-            refuse(
-                context,
-                f"To {what}, set confirm to {SETTINGS.prefix!r}; it is {params['confirm'] or ''!r}. Nothing was done.",
-            )
-        refuse_endless(context)
+        with quiet_refusals(context):
+            check_parameters(context["params"])
         return StreamProgressHook(bucket=SETTINGS.bucket, key=SETTINGS.progress_key).read()
 
     before: Any = progress_before()

@@ -38,7 +38,7 @@ from typing import Any
 from airflow.sdk import chain, dag, get_current_context, task
 from pendulum import datetime
 
-from pinterest_pipeline.alarms import failed_run
+from pinterest_pipeline.alarms import failed_run, quiet_refusals
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
 from pinterest_pipeline.emulating import (
@@ -79,7 +79,9 @@ ASSETS = Assets.of(SETTINGS)
 def pinterest_msk_ingestion() -> None:
     @task(execution_timeout=timedelta(minutes=5))
     def check_parameters() -> None:
-        refuse_endless(get_current_context())
+        context = get_current_context()
+        with quiet_refusals(context):
+            refuse_endless(context["params"])
 
     create_topics = KafkaCreateTopicsOperator(
         task_id="create_topics",

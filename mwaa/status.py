@@ -152,6 +152,20 @@ def _alarms(deployment: Deployment, client: Callable[[str], Any]) -> Iterator[Li
     alarms = [each for page in pages for each in page["MetricAlarms"]]
     loud = [each["AlarmName"] for each in alarms if each["StateValue"] == "ALARM"]
     yield Line("alarms", not loud, ", ".join(loud) or f"none of {len(alarms)}")
+    yield _subscribers(client("sns"), deployment.stacks.outputs("alarms")["AlarmTopicArn"])
+
+
+def _subscribers(sns: Any, topic: str) -> Line:
+    """Say whether alarms and failed runs reach anybody; a mail address counts once it is confirmed."""
+    pages = sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
+    subscriptions = [each for page in pages for each in page["Subscriptions"]]
+    waiting = [each["Endpoint"] for each in subscriptions if each["SubscriptionArn"] == "PendingConfirmation"]
+    if told := len(subscriptions) - len(waiting):
+        return Line("who is told of alarms", True, f"{told} subscribed")
+    why = (
+        f"{', '.join(waiting)} has not confirmed" if waiting else "set AlarmEmail, or subscribe to the topic"
+    )
+    return Line("who is told of alarms", False, f"nobody: {why}")
 
 
 def _connections(deployment: Deployment, client: Callable[[str], Any]) -> Iterator[Line]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow.sdk.configuration import conf
@@ -37,16 +38,18 @@ def failed_run(settings: Settings) -> list[Callable[[Context], None]]:
     return [partial(_tell, settings.alarm_topic_arn)] if settings.alarm_topic_arn else []
 
 
-def refuse(context: Context, message: str) -> NoReturn:
+@contextmanager
+def quiet_refusals(context: Context) -> Iterator[None]:
     """
-    Fail a run for parameters that make no sense: for good, and without an alarm, as whoever gave them looks on.
+    Note that a task refuses the run's parameters: the run fails without an alarm, as whoever gave them looks on.
 
     :param context: the task's context.
-    :param message: what is wrong, and what to give instead.
-    :raises ParametersRefused: always.
     """
-    context["ti"].xcom_push(key=REFUSED, value=message)
-    raise ParametersRefused(message)
+    try:
+        yield
+    except ParametersRefused as refused:
+        context["ti"].xcom_push(key=REFUSED, value=str(refused))
+        raise
 
 
 def _tell(topic_arn: str, context: Context) -> None:

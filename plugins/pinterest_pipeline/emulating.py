@@ -11,8 +11,7 @@ from typing import Any
 
 from airflow.sdk import Context, Param
 
-from pinterest_pipeline.alarms import refuse
-from pinterest_pipeline.exceptions import RecordsFailed
+from pinterest_pipeline.exceptions import ParametersRefused, RecordsFailed
 from pinterest_pipeline.params import number_param
 from pinterest_pipeline.tries import TryMemory
 
@@ -66,21 +65,20 @@ def emulation_params(*, fewest: int, note: str = "") -> dict[str, Param]:
     }
 
 
-def refuse_endless(context: Mapping[str, Any]) -> None:
+def refuse_endless(params: Mapping[str, Any]) -> None:
     """
     Refuse a run whose posts cannot be sent within `emulate`'s time.
 
-    :param context: the task's context.
+    :param params: the run's parameters.
     :raises ParametersRefused: they cannot.
     """
-    posts, rate = context["params"]["posts"], context["params"]["rate"]
+    posts, rate = params["posts"], params["rate"]
     allowed = (EMULATE_TIMEOUT - EMULATE_SPARE).total_seconds()
     needed = posts / rate if rate else 0
     if needed > allowed:
-        refuse(
-            context,
+        raise ParametersRefused(
             f"{posts:.0f} posts at {rate:g} a second take {_hours(needed)}, more than the {_hours(allowed)} "
-            "that emulate has for them. Send fewer, or faster. Nothing was done.",
+            "that emulate has for them. Send fewer, or faster. Nothing was done."
         )
 
 

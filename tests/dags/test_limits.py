@@ -119,10 +119,12 @@ def test_a_run_that_cannot_end_in_time_is_refused_at_its_start(dag_bag: Any, dag
     assert dag.get_task("emulate").execution_timeout == EMULATE_TIMEOUT
     check = dag.get_task(first).python_callable
     params = {**dag.params.dump(), "posts": 100_000, "rate": 5}
+    context = {"params": params, "ti": mock.Mock()}
     with (
-        mock.patch.dict(check.__globals__, {"get_current_context": lambda: {"params": params}}),
+        mock.patch.dict(check.__globals__, {"get_current_context": lambda: context}),
         pytest.raises(
             AirflowFailException, match="100000 posts at 5 a second take 5 h 34, more than the 3 h 50"
         ),
     ):
         check()
+    assert [call.kwargs["key"] for call in context["ti"].xcom_push.mock_calls] == ["refused"]  # pages nobody

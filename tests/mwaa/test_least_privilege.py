@@ -208,7 +208,7 @@ def test_the_dags_do_their_work_on_the_streams(airflow):
     client = kinesis.get_conn()
     client.update_shard_count(StreamName=stream, TargetShardCount=2, ScalingType="UNIFORM_SCALING")
     client.update_shard_count(StreamName=stream, TargetShardCount=1, ScalingType="UNIFORM_SCALING")
-    shard = kinesis.list_shards(stream)[0]
+    shard = client.list_shards(StreamName=stream)["Shards"][0]
     iterator = client.get_shard_iterator(
         StreamName=stream, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
     )

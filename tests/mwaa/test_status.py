@@ -11,7 +11,7 @@ from mwaa import status
 from mwaa.settings import Settings
 
 INGESTION, BATCH, STREAMS = "pinterest_msk_ingestion", "pinterest_daily_batch", "pinterest_kinesis_streams"
-WEEK = {"limit": 1, "order_by": "-run_after"}
+NEWEST = {"limit": 1, "order_by": "-run_after"}
 
 
 def dag(dag_id: str, **changes: Any) -> dict[str, Any]:
@@ -33,7 +33,7 @@ class Airflow:
         self.is_available()
         self.answers("/dags", {"limit": 100}, {"dags": dags})
         for dag_id in sorted(runs):
-            self.answers(f"/dags/{dag_id}/dagRuns", WEEK, {"dag_runs": runs[dag_id]})
+            self.answers(f"/dags/{dag_id}/dagRuns", NEWEST, {"dag_runs": runs[dag_id]})
         self.answers("/importErrors", {"limit": 100}, {"import_errors": list(errors)})
 
     def is_available(self, state: str = "AVAILABLE") -> None:
@@ -134,3 +134,27 @@ def test_airflow_has_the_fields_that_are_read() -> None:
     ):
         schema = model.model_json_schema(mode="serialization", by_alias=True)
         assert names <= set(schema["properties"]), model
+
+
+ADDRESS = {"Endpoint": "ops@example.org", "Protocol": "email", "SubscriptionArn": "PendingConfirmation"}
+QUEUE = {"Endpoint": "arn:q", "Protocol": "sqs", "SubscriptionArn": "arn:aws:sns:us-east-1:1:nn-alarms:1"}
+
+
+@pytest.mark.parametrize(
+    ("pages", "good", "state"),
+    [
+        ([[]], False, "nobody: set AlarmEmail, or subscribe to the topic"),
+        ([[ADDRESS]], False, "nobody: ops@example.org has not confirmed"),
+        ([[ADDRESS], [QUEUE]], True, "1 subscribed"),
+    ],
+)
+def test_alarms_that_reach_nobody_are_not_all_right(pages: list[Any], good: bool, state: str) -> None:
+    client = boto3.client("sns", "us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+    topic = "arn:aws:sns:us-east-1:1:nn-alarms"
+    with Stubber(client) as stub:
+        for number, page in enumerate(pages):
+            more = {"NextToken": "more"} if number < len(pages) - 1 else {}
+            asked = {"TopicArn": topic, **({"NextToken": "more"} if number else {})}
+            stub.add_response("list_subscriptions_by_topic", {"Subscriptions": page, **more}, asked)
+        line = status._subscribers(client, topic)
+    assert (line.good, line.state) == (good, state)

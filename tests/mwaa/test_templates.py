@@ -92,6 +92,14 @@ def test_runs_that_do_not_happen_are_told_of():
             *("AmazonMWAA", "SchedulerHeartbeat", {"Environment": "Environment", "Function": "Scheduler"}),
             *("Sum", 1800, nothing_came),
         ),
+        "triggerer-heartbeat": (
+            *("AmazonMWAA", "TriggerHeartbeat", {"Environment": "Environment", "Function": "Triggerer"}),
+            *("Sum", 1800, nothing_came),
+        ),
+        "callback-failed": (
+            *("AmazonMWAA", "DagCallbackExceptions", {"Environment": "Environment", "DAG": "All"}),
+            *("Sum", 300, ("GreaterThanThreshold", 0, "notBreaching")),
+        ),
         "import-errors": (
             *("AmazonMWAA", "ImportErrors", {"Environment": "Environment", "Function": "DAG Processing"}),
             *("Minimum", 900, ("GreaterThanThreshold", 0, "notBreaching")),

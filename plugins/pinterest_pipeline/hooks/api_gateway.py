@@ -27,10 +27,7 @@ class ApiGatewayHook(BaseHook):
     :param api_gateway_conn_id: the connection.
     """
 
-    conn_name_attr = "api_gateway_conn_id"
     default_conn_name = "pinterest_api"
-    conn_type = "http"
-    hook_name = "Amazon API Gateway"
 
     def __init__(self, api_gateway_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -78,11 +75,3 @@ class ApiGatewayHook(BaseHook):
                 f"Connection {self.api_gateway_conn_id}: {', '.join(unused)} would not be used. Host holds the whole "
                 "invoke URL, extra aws_conn_id and region_name."
             )
-
-    def test_connection(self) -> tuple[bool, str]:
-        """List the streams through the API, which needs URL, credentials and integration to be right."""
-        try:
-            streams = self.get_conn().list_streams()
-        except Exception as error:  # the form shows whatever it is
-            return False, str(error)
-        return True, f"The API answers and knows {len(streams)} stream(s)."

@@ -52,10 +52,7 @@ class KafkaHook(BaseHook):
     :param kafka_conn_id: the connection.
     """
 
-    conn_name_attr = "kafka_conn_id"
     default_conn_name = "pinterest_kafka"
-    conn_type = "kafka"
-    hook_name = "Apache Kafka topics"
 
     def __init__(self, kafka_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -103,11 +100,6 @@ class KafkaHook(BaseHook):
 
         return KafkaAdminClient(**self.client_options())
 
-    def list_topics(self) -> list[str]:
-        """Return the names of all topics, sorted."""
-        with self.get_conn() as admin:
-            return sorted(admin.list_topics())
-
     def create_topics(
         self,
         topics: Iterable[str],
@@ -144,25 +136,6 @@ class KafkaHook(BaseHook):
                 _raise_for(reply, admin)
         return missing
 
-    def end_offsets(self, topics: Iterable[str]) -> dict[str, dict[int, int]]:
-        """Return for each topic and partition the offset that its next record will get."""
-        from kafka import KafkaConsumer, TopicPartition
-
-        wanted = list(topics)
-        consumer = KafkaConsumer(**self.client_options(), enable_auto_commit=False)
-        try:
-            partitions = [
-                TopicPartition(topic, partition)
-                for topic in wanted
-                for partition in sorted(consumer.partitions_for_topic(topic) or ())
-            ]
-            offsets: dict[str, dict[int, int]] = {topic: {} for topic in wanted}
-            for place, offset in consumer.end_offsets(partitions).items():
-                offsets[place.topic][place.partition] = offset
-        finally:
-            consumer.close()
-        return offsets
-
     def open_transactions(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Return for each partition with an open transaction the offset from which on readers must wait for its end."""
         from kafka import TopicPartition
@@ -178,14 +151,6 @@ class KafkaHook(BaseHook):
             for place in latest
             if stable[place].offset < ends[place].offset
         }
-
-    def test_connection(self) -> tuple[bool, str]:
-        """List the topics."""
-        try:
-            topics = self.list_topics()
-        except Exception as error:  # the form shows whatever it is
-            return False, str(error)
-        return True, f"The cluster answers and has {len(topics)} topic(s)."
 
 
 def _raise_for(reply: Mapping[str, Any], admin: KafkaAdminClient) -> None:

@@ -30,16 +30,6 @@ class KinesisHook(AwsBaseHook):
             return None
         return summary
 
-    def list_shards(self, stream_name: str) -> list[dict[str, Any]]:
-        """Return all shards of a stream, closed ones within the retention period included."""
-        client: Any = self.get_conn()
-        page = client.list_shards(StreamName=stream_name)
-        shards: list[dict[str, Any]] = list(page["Shards"])
-        while token := page.get("NextToken"):
-            page = client.list_shards(NextToken=token)
-            shards += page["Shards"]
-        return shards
-
     def create_stream(self, stream_name: str, shard_count: int) -> bool:
         """
         Create a stream unless it exists.

@@ -21,29 +21,6 @@ class MskConnectHook(AwsBaseHook):
         kwargs["client_type"] = "kafkaconnect"
         super().__init__(*args, **kwargs)
 
-    def find_connector(self, name: str) -> dict[str, Any]:
-        """
-        Return the summary of the connector of that name (``connectorArn``, ``connectorState`` …).
-
-        :raises ConnectorNotFound: there is none.
-        """
-        connectors: list[dict[str, Any]] = []
-        client: Any = self.get_conn()
-        for page in client.get_paginator("list_connectors").paginate(connectorNamePrefix=name):
-            connectors += page["connectors"]
-        return pick_connector(name, connectors)
-
-    def get_connector_state(self, name: str) -> str:
-        """
-        Return a connector's state.
-
-        CREATING, RUNNING, UPDATING, PAUSING, PAUSED, RESUMING, RESTARTING, DELETING or FAILED.
-
-        :raises ConnectorNotFound: there is no connector of that name.
-        """
-        state: str = self.find_connector(name)["connectorState"]
-        return state
-
 
 def pick_connector(name: str, connectors: list[dict[str, Any]]) -> dict[str, Any]:
     """

@@ -83,10 +83,18 @@ class DatabricksNotebookRunOperator(DatabricksNotebookOperator):
             self._hook.cancel_run(run_id)
             raise RunEnding(run_id, ENDING_SECONDS, self._hook.get_run_page_url(run_id))
         state = RunState(**event["value"])
-        failed = state.result_state == "FAILED"
-        errors = extract_failed_task_errors(self._hook, self._hook.get_run(run_id), state) if failed else []
+        errors = self._errors(run_id, state) if state.result_state == "FAILED" else []
         self._token(context).forget()
         self._handle_terminal_run_state(state, errors)
+
+    def _errors(self, run_id: int, state: RunState) -> list[dict[str, Any]]:
+        """Return what the notebook has raised, which the retry policy decides by."""
+        run = self._hook.get_run(run_id)
+        if run.get("tasks"):
+            return list(extract_failed_task_errors(self._hook, run, state))
+        # A run of one task may be told without a list of tasks; only such a run has an output of its own.
+        error = self._hook.get_run_output(run_id).get("error", state.state_message)
+        return [{"task_key": self.databricks_task_key, "run_id": run_id, "error": error}]
 
     def _token(self, context: Context) -> TryMemory:
         return TryMemory(context, "idempotency_token")

@@ -21,6 +21,8 @@ from pinterest_pipeline.triggers.base import Look
 LOOK_BACK = 10_000
 CHUNK_BYTES = 1 << 20
 READS_AT_ONCE = 8
+RECORDS = "records"
+"""The object's metadata in which the sink notes how many lines it holds."""
 
 
 class S3SinkLandedTrigger(AwsPollingTrigger):
@@ -28,7 +30,8 @@ class S3SinkLandedTrigger(AwsPollingTrigger):
     Fires when every given offset lies in the bucket.
 
     Landed means: an object that starts at or before the offset has enough lines to hold it. Only objects
-    that may overlap the given ranges are listed, and only those are read, each version once.
+    that may overlap the given ranges are listed, and only those are looked at, each version once. The sink notes how
+    many lines an object has; one without that note is read.
 
     :param positions: topic → partition → list of inclusive offset ranges ``[first, last]``.
     :param bucket: bucket the sink writes to.
@@ -150,7 +153,7 @@ class _Partition:
 
 
 class _Objects:
-    """The sink's objects, each version read once."""
+    """The sink's objects, the lines of each version counted once."""
 
     def __init__(self, client: Any, bucket: str) -> None:
         self.client = client
@@ -198,8 +201,15 @@ class _Objects:
         version = (key, self._tags[key])
         if version not in self._lines:
             async with self._reading:
-                self._lines[version] = await self._read(key)
+                noted = await self._noted(key)
+                self._lines[version] = await self._read(key) if noted is None else noted
         return self._lines[version]
+
+    async def _noted(self, key: str) -> int | None:
+        """Return how many lines the sink says that the object has; None: it does not say."""
+        reply = await self.client.head_object(Bucket=self.bucket, Key=key)
+        noted = reply["Metadata"].get(RECORDS, "")
+        return int(noted) if noted.isascii() and noted.isdecimal() else None
 
     async def _read(self, key: str) -> int:
         """Count the lines; the last one may lack its line feed."""

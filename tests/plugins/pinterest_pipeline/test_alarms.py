@@ -13,11 +13,11 @@ import structlog
 from airflow.callbacks.callback_requests import DagCallbackRequest, DagRunContext
 from airflow.dag_processing.processor import _execute_dag_callbacks
 from airflow.sdk import DAG, BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-from pinterest_pipeline.alarms import failed_run, refuse
+from pinterest_pipeline.alarms import failed_run, quiet_refusals
 from pinterest_pipeline.config import Settings
+from pinterest_pipeline.exceptions import ParametersRefused
 from pinterest_pipeline.tags import Tag
 
 RUN_ID = "scheduled__2026-01-01T00:00:00+00:00"
@@ -143,11 +143,18 @@ def test_a_link_that_cannot_be_had_does_not_keep_the_message_back(inbox: Any) ->
 def test_refused_parameters_fail_the_run_and_page_nobody(inbox: Any) -> None:
     topic, read = inbox
     ti = mock.Mock(spec=RuntimeTaskInstance)
-    with pytest.raises(AirflowFailException, match=r"^set confirm to 'pinterest'$"):
-        refuse({"ti": ti}, "set confirm to 'pinterest'")
+    with pytest.raises(ParametersRefused, match=r"^set confirm$"), quiet_refusals({"ti": ti}):
+        raise ParametersRefused("set confirm")
     ((_, pushed),) = ti.xcom_push.call_args_list
 
     fail(topic, "configure", {("configure", pushed["key"]): pushed["value"]})
     assert read() == []
     fail(topic, "committed", {("configure", pushed["key"]): pushed["value"]})  # another task, another reason
     assert len(read()) == 1
+
+
+def test_another_failure_of_that_task_is_no_refusal() -> None:
+    ti = mock.Mock(spec=RuntimeTaskInstance)
+    with pytest.raises(OSError, match="no route"), quiet_refusals({"ti": ti}):
+        raise OSError("no route")
+    assert ti.xcom_push.mock_calls == []

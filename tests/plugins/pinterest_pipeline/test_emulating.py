@@ -46,7 +46,7 @@ def test_refused_records_say_whether_another_try_may_help(retriable: bool) -> No
     [(1_000_000, None), (0, 0.001), (13_800, 1), (13_800.0, 1.0), (6_900, 0.5), (1_000_000, 73)],
 )
 def test_what_can_end_in_time_is_accepted(posts: float, rate: float | None) -> None:
-    refuse_endless({"params": {"posts": posts, "rate": rate}})
+    refuse_endless({"posts": posts, "rate": rate})
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_what_can_end_in_time_is_accepted(posts: float, rate: float | None) -> N
 )
 def test_what_cannot_end_in_time_is_refused(posts: float, rate: float, says: str) -> None:
     with pytest.raises(ParametersRefused, match=says) as refused:
-        refuse_endless({"params": {"posts": posts, "rate": rate}, "ti": mock.Mock()})
+        refuse_endless({"posts": posts, "rate": rate})
     assert isinstance(refused.value, AirflowFailException), "a retry would be refused, too"
 
 

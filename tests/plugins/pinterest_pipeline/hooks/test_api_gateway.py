@@ -6,7 +6,6 @@ from unittest import mock
 import pytest
 
 from pinterest_pipeline.exceptions import SettingError
-from pinterest_pipeline.gateway import GatewayClient
 from pinterest_pipeline.hooks.api_gateway import ApiGatewayHook
 
 
@@ -57,12 +56,3 @@ def test_what_would_not_be_used_is_refused(
         ApiGatewayHook().get_conn()
     assert str(raised.value).startswith(f"Connection pinterest_api: {named} would not be used.")
     assert "hush" not in str(raised.value)
-
-
-def test_connection_form() -> None:
-    client = mock.create_autospec(GatewayClient, instance=True)
-    client.list_streams.return_value = ["a", "b"]
-    with mock.patch.object(ApiGatewayHook, "get_conn", return_value=client):
-        assert ApiGatewayHook().test_connection() == (True, "The API answers and knows 2 stream(s).")
-        client.list_streams.side_effect = OSError("refused")
-        assert ApiGatewayHook().test_connection() == (False, "refused")

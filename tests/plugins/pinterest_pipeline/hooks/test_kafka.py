@@ -6,7 +6,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient
 from kafka.errors import InvalidReplicationFactorError
 
 from pinterest_pipeline.exceptions import SettingError
@@ -136,20 +136,3 @@ def test_a_refused_topic_is_named(admin: Any) -> None:
     admin.create_topics.return_value = created("new", error_code=38)
     with pytest.raises(InvalidReplicationFactorError, match="topic new"):
         KafkaHook().create_topics(["new"], replication=3)
-
-
-def test_end_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
-    connection(monkeypatch, bootstrap__servers="127.0.0.1:9092")
-    consumer = mock.create_autospec(KafkaConsumer, instance=True)
-    consumer.partitions_for_topic.side_effect = {"a": {1, 0}, "b": None}.get
-    consumer.end_offsets.side_effect = lambda places: {place: place.partition + 5 for place in places}
-    with mock.patch("kafka.KafkaConsumer", autospec=True, return_value=consumer):
-        assert KafkaHook().end_offsets(["a", "b"]) == {"a": {0: 5, 1: 6}, "b": {}}
-    consumer.end_offsets.assert_called_once_with([TopicPartition("a", 0), TopicPartition("a", 1)])
-    consumer.close.assert_called_once_with()
-
-
-def test_connection_form(admin: Any) -> None:
-    assert KafkaHook().test_connection() == (True, "The cluster answers and has 1 topic(s).")
-    admin.list_topics.side_effect = OSError("no route")
-    assert KafkaHook().test_connection() == (False, "no route")

@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 import time_machine
 from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator
-from airflow.sdk import DAG
+from airflow.sdk import DAG, RetryAction
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
 from pinterest_pipeline.exceptions import RunEnding, WaitFailed
@@ -18,6 +18,7 @@ from pinterest_pipeline.operators.databricks import (
     DatabricksStartStreamOperator,
     DatabricksStopStreamOperator,
 )
+from pinterest_pipeline.retries import NotebookRetryPolicy
 from pinterest_pipeline.triggers.databricks import DatabricksRunOverTrigger
 
 
@@ -186,6 +187,41 @@ def test_a_run_whose_failure_was_seen_is_followed_by_a_new_one(databricks: Any, 
         end_notebook(store, 100, state("TERMINATED", "FAILED", "why"))
     databricks.get_run.assert_called_once_with(100)
     assert run_notebook(store).trigger.run_id == 101
+
+
+@pytest.mark.parametrize(
+    ("run", "output_of"),
+    [
+        ({"tasks": [{"task_key": "p-queries", "run_id": 5, "state": {"result_state": "FAILED"}}]}, 5),
+        ({"tasks": []}, 100),
+        ({}, 100),
+    ],
+)
+def test_a_verdict_reaches_the_retry_policy_whether_or_not_the_run_lists_its_task(
+    databricks: Any, workspace: Workspace, run: dict[str, Any], output_of: int
+) -> None:
+    store = Store()
+    run_notebook(store)
+    databricks.get_run.return_value = run
+    databricks.get_run_output.side_effect = {output_of: {"error": "QualityError: freshness"}}.__getitem__
+    with pytest.raises(AirflowException, match="QualityError: freshness") as raised:
+        end_notebook(store, 100, state("TERMINATED", "FAILED", "Workload failed, see run output for details"))
+    decision = NotebookRetryPolicy().evaluate(raised.value, 1, 2)
+    assert decision.action is RetryAction.FAIL
+
+
+def test_a_run_that_failed_without_a_failed_task_tells_its_own_reason(
+    databricks: Any, workspace: Workspace
+) -> None:
+    """Databricks has no output of a run of several tasks, and answers such a question with 400."""
+    store = Store()
+    run_notebook(store)
+    databricks.get_run.return_value = {
+        "tasks": [{"task_key": "t", "run_id": 5, "state": {"result_state": "TIMEDOUT"}}]
+    }
+    with pytest.raises(AirflowException, match=r"Reason: too slow\. Errors: \[\]"):
+        end_notebook(store, 100, state("TERMINATED", "FAILED", "too slow"))
+    databricks.get_run_output.assert_not_called()
 
 
 def test_a_person_who_clears_the_task_gets_a_new_run(workspace: Workspace) -> None:

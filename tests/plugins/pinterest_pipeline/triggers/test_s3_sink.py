@@ -143,6 +143,41 @@ async def test_only_what_may_overlap_is_listed_and_read(s3: Any, bucket: str) ->
     assert max(first for first, _ in listed) <= 32_000
 
 
+def note(s3: Any, bucket: str, first: int, records: str, lines: int = 1) -> None:
+    """Land an object whose metadata says that it has so many records."""
+    key = f"topics/{TOPIC}/partition=0/{TOPIC}+0+{first:010d}.json"
+    s3.put_object(Bucket=bucket, Key=key, Body=b"{}\n" * lines, Metadata={"records": records})
+
+
+async def test_what_the_sink_has_noted_is_not_downloaded(s3: Any, bucket: str) -> None:
+    """A million posts are 2.6 GB, of which only the numbers of lines count."""
+    note(s3, bucket, 0, "10000")
+    note(s3, bucket, 10_000, "9000")
+    with mock.patch.object(s3_sink._Objects, "_read", side_effect=AssertionError("an object is downloaded")):
+        assert (await trigger(bucket, [[0, 18_999]]).look()).done
+        seen = await trigger(bucket, [[0, 19_999]]).look()
+    assert (
+        seen.message == f"not landed yet: {TOPIC} partition 0: 1000 of 20000 record(s), offsets 19000–19999"
+    )
+
+
+@pytest.mark.parametrize("noted", ["", "many", "-5", "1e3", "²"])
+async def test_a_note_that_is_no_number_is_none(s3: Any, bucket: str, noted: str) -> None:
+    with mock.patch.object(s3_sink._Objects, "_read", return_value=4):
+        client = mock.Mock(head_object=mock.AsyncMock(return_value={"Metadata": {"records": noted}}))
+        objects = s3_sink._Objects(client, bucket)
+        objects._tags["k"] = "tag"
+        assert await objects._count("k") == 4
+
+
+async def test_an_object_that_grows_is_noted_anew(s3: Any, bucket: str) -> None:
+    note(s3, bucket, 0, "4")
+    async with trigger(bucket, [[0, 9]]).connect() as look:
+        assert (await look()).value == counts(10, 4)
+        note(s3, bucket, 0, "10", lines=2)
+        assert (await look()).value == counts(10, 10)
+
+
 async def test_it_waits_while_the_sink_writes_and_reads_each_version_once(s3: Any, bucket: str) -> None:
     land(s3, bucket, 0, 4)
     reads: list[str] = []

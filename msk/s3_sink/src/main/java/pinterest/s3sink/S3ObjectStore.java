@@ -5,8 +5,10 @@ import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.Arrays;
 import java.util.Base64;
+import java.util.HashMap;
 import java.util.Map;
 import java.util.function.Consumer;
+import java.util.stream.IntStream;
 import java.util.zip.CRC32;
 import software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider;
 import software.amazon.awssdk.core.ResponseInputStream;
@@ -29,6 +31,9 @@ final class S3ObjectStore implements ObjectStore {
   private static final Duration CALL_TIMEOUT = Duration.ofSeconds(30);
   private static final int PRECONDITION_FAILED = 412;
   private static final String FIRST_TIMESTAMP = "first-timestamp";
+
+  // Whoever only counts records need not download them.
+  private static final String RECORDS = "records";
 
   private final String bucket;
   private final S3Client client;
@@ -105,7 +110,7 @@ final class S3ObjectStore implements ObjectStore {
                   .bucket(bucket)
                   .key(key)
                   .contentType("application/x-ndjson")
-                  .metadata(firstTimestamp == null ? Map.of() : Map.of(FIRST_TIMESTAMP, firstTimestamp.toString()))
+                  .metadata(metadata(content, firstTimestamp))
                   .checksumCRC32(crc32(content))
                   .applyMutation(condition),
           RequestBody.fromBytes(content));
@@ -120,6 +125,15 @@ final class S3ObjectStore implements ObjectStore {
 
   private String address(String key) {
     return "s3://" + bucket + "/" + key;
+  }
+
+  private static Map<String, String> metadata(byte[] content, Long firstTimestamp) {
+    Map<String, String> metadata = new HashMap<>();
+    metadata.put(RECORDS, Long.toString(IntStream.range(0, content.length).filter(i -> content[i] == '\n').count()));
+    if (firstTimestamp != null) {
+      metadata.put(FIRST_TIMESTAMP, firstTimestamp.toString());
+    }
+    return metadata;
   }
 
   /** S3 compares this with what arrived. */

@@ -81,6 +81,14 @@ class S3ObjectStoreTest {
   }
 
   @Test
+  void anObjectNotesHowManyRecordsItHolds() throws StoreException, OtherRecordsException {
+    try (ObjectStore store = store()) {
+      store.put(KEY, "1\n\n3\n".getBytes(StandardCharsets.UTF_8), null);
+    }
+    assertEquals("3", last.getRequestHeaders().getFirst("x-amz-meta-records"));
+  }
+
+  @Test
   void aStoreThatSaysNoIsAStoreException() {
     status = 403;
     try (ObjectStore store = store()) {
