@@ -37,7 +37,8 @@ prefix. Nothing else here stops or deletes what it has not made.
   anew under the same names need new checkpoints: delete the folder `[pinterest] checkpoint_dir`. The tables stay.
 
 A retry of `start_job` finds the run it has started. A retry of `emulate` posts again, which changes nothing: the
-newest record of a post wins, and the emulator's records of a post are equal. The run's ledger is the XCom of `reconcile`.
+newest record of a post wins, and the emulator's records of a post are equal. The run's ledger is the XCom of
+`reconcile`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ bucket; and checks that nothing was lost on the way.
   counts.
 
 A retry of `emulate` posts again: every record may then exist twice, which changes nothing further on, because
-the newest record of a post wins and the emulator's records of a post are equal. The run's ledger is the XCom of `reconcile`.
+the newest record of a post wins and the emulator's records of a post are equal. The run's ledger is the XCom of
+`reconcile`.
 
 Settings are options of `[pinterest]`; addresses and credentials are in the connections `pinterest_source`,
 `pinterest_api`, `pinterest_kafka` and `aws_default`.
