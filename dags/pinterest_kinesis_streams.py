@@ -40,8 +40,8 @@ prefix. Nothing else here stops or deletes what it has not made.
   made anew under the same names need new checkpoints: delete the folder `[pinterest] checkpoint_dir`. The tables stay.
 
 A retry of `start_job` finds the run it has started. A retry of `emulate` goes on where something has failed first, and
-a task that is cleared begins anew: records that come twice change nothing, as the newest record of a post wins. The
-run's ledger is the XCom of `reconcile`.
+a task that is cleared begins anew: records that come twice change nothing, as the newest record of a post wins and
+the emulator's records of a post are equal. The run's ledger is the XCom of `reconcile`.
 """
 
 from __future__ import annotations

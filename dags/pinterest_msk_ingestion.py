@@ -18,13 +18,14 @@ bucket; and checks that nothing was lost on the way.
   `SourceError` names the column or value of the source that cannot be sent. What another try cannot help is final.
 - `landed` (waits for the offsets): the message names topic, partition and offsets that are missing. Look at the
   sink's log, and for the records in the dead-letter topic. Clear the task to wait on. It also says when a
-  transaction is open in Kafka, whose end the sink has to wait for.
+  transaction is open in Kafka, whose end the sink has to wait for. A topic that was made anew since `create_topics`
+  is named, and what to do about it.
 - `reconcile` (drawn = missing + acknowledged + failed, acknowledged = landed): the message names leg, table and
   counts.
 
 A retry of `emulate` goes on where something has failed first; a task that is cleared begins anew. Records may then
-exist twice, which changes nothing further on, because the newest record of a post wins. The run's ledger is the XCom
-of `reconcile`.
+exist twice, which changes nothing further on, because the newest record of a post wins and the emulator's records of
+a post are equal. The run's ledger is the XCom of `reconcile`.
 
 Settings are options of `[pinterest]`; addresses and credentials are in the connections `pinterest_source`,
 `pinterest_api`, `pinterest_kafka` and `aws_default`.

@@ -189,7 +189,13 @@ class KafkaTopics:
                 producer = await stack.enter_async_context(self._leased())
                 await self._check_known(producer, topic)
                 partitions = await producer.partitions_for(topic)
-            return await self._write_to(producer, topic, records, partitions, deadline)
+            try:
+                return await self._write_to(producer, topic, records, partitions, deadline)
+            except KafkaAwayError:
+                raise
+            except BaseException:  # the caller hears of an error, or of nothing: that is doubt as well
+                await self._give_up(producer)
+                raise
 
     async def _write_to(
         self,

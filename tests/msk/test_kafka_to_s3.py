@@ -383,6 +383,21 @@ def an_object_holds(world: World, text: bytes) -> bool:
     return any(text in line for line in world.landed("worldwide.pin").values())
 
 
+def test_a_partition_that_is_added_is_read_from_its_start(world: World) -> None:
+    topic = "worldwide.user"
+    world.await_landed()
+    admin = KafkaAdminClient(**world.broker.client_settings())
+    added = len(admin.describe_topics([topic])[0]["partitions"])
+    admin.create_partitions({topic: added + 1})
+    admin.close()
+    producer = KafkaProducer(**world.broker.client_settings(), acks="all")
+    sent = [producer.send(topic, value=b"%d" % number, partition=added) for number in range(20)]
+    assert [each.get(timeout=120).offset for each in sent] == list(range(20))
+    producer.close()
+    world.acknowledged.setdefault(topic, {}).update({(added, number): b"%d" % number for number in range(20)})
+    world.await_landed()
+
+
 def test_an_object_with_other_records_stops_the_task_and_is_left_as_it_is(world: World) -> None:
     topic = "worldwide.geo"
     world.await_landed()

@@ -116,6 +116,7 @@ class _Partition:
     partition: str
     wanted: list[Range]
     missing: list[Range] = field(init=False)
+    fruitless: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.missing = list(self.wanted)
@@ -128,6 +129,13 @@ class _Partition:
 
     async def look(self, objects: _Objects) -> None:
         """Take off `missing` what has landed by now."""
+        before = self.missing
+        # An object that is longer than the look-back may hold it, and lie before shorter ones. Listing all of a large
+        # partition takes many calls, so the second look does it, and ever fewer of the later ones.
+        await self._look(objects, everywhere=self.fruitless.bit_count() == 1)
+        self.fruitless = self.fruitless + 1 if self.missing == before else 0
+
+    async def _look(self, objects: _Objects, *, everywhere: bool) -> None:
         back = LOOK_BACK
         while self.missing:
             first, last = self.missing[0][0], self.missing[-1][1]
@@ -143,7 +151,7 @@ class _Partition:
             if start == 0 or not self.missing:
                 return
             passed = any(offset > self.missing[0][0] for offset, _ in keys)
-            if before and not passed:
+            if before and not passed and not everywhere:
                 return  # the sink has not come that far
             back *= 10
 

@@ -153,6 +153,21 @@ async def test_a_connection_that_is_made_after_the_doubt_is_reset(producers: lis
     await kafka.stop()
 
 
+async def test_a_request_that_is_cut_short_leaves_nothing_behind(producers: list[Producer]) -> None:
+    """As uvicorn does with those that are under way when it has waited long enough to stop."""
+    Producer.without_leader = {0}
+    kafka = proxy()
+    answer = asyncio.create_task(produce(kafka, b"v1"))
+    async with asyncio.timeout(30):
+        while not producers or not producers[0].waiting:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    answer.cancel()
+    await asyncio.wait([answer])
+    producers[0].leader.set()
+    await kafka.stop()
+    assert Producer.log == []
+
+
 @pytest.mark.parametrize("error", [MessageSizeTooLargeError, OutOfOrderSequenceNumber])
 async def test_a_refused_record_is_no_doubt_and_its_neighbours_are_written(
     producers: list[Producer], error: type[Exception]

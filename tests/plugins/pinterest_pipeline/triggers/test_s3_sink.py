@@ -108,6 +108,37 @@ async def test_so_may_one_before_the_look_back(s3: Any, bucket: str, monkeypatch
     assert (await trigger(bucket, [[50, 60]]).look()).done
 
 
+async def test_so_may_one_before_the_look_back_of_an_idle_topic(
+    s3: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_sink, "LOOK_BACK", 10)
+    for first, lines in [(0, 1_000), (450, 2)]:
+        land(s3, bucket, first, lines)
+    assert await looks(trigger(bucket, [[500, 510]]), 2) == [
+        f"not landed yet: {TOPIC} partition 0: 11 of 11 record(s), offsets 500–510",
+        "all 11 record(s) have landed",
+    ]
+
+
+async def test_a_partition_is_listed_from_its_start_ever_more_seldom(
+    s3: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_sink, "LOOK_BACK", 10)
+    for first in range(0, 510, 10):
+        land(s3, bucket, first, 10)
+    starts: list[int] = []
+    list_from = s3_sink._Objects.list_from
+
+    async def spy(self: Any, *args: Any) -> list[tuple[int, str]]:
+        starts.append(args[3])
+        return await list_from(self, *args)
+
+    monkeypatch.setattr(s3_sink._Objects, "list_from", spy)
+    await looks(trigger(bucket, [[510, 515]]), 9)
+    once, everywhere = [500], [500, 410, 0]
+    assert starts == [*once, *everywhere, *everywhere, *once, *everywhere, *once * 3, *everywhere]
+
+
 async def test_an_object_longer_than_the_look_back_is_found(
     s3: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
