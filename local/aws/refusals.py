@@ -1,5 +1,7 @@
 """What AWS refuses, or leaves open, where ministack is kinder: rule descriptions of EC2, the order of MSK's brokers.
 
+And what AWS takes where ministack does not: rules of security groups of their own, alarms on metric math.
+
 ``install`` puts these functions in the place of ministack's.
 """
 
@@ -41,6 +43,7 @@ def install() -> None:
         "delete": _delete_ingress,
     }
     msk._bootstrap_strings = _bootstrap_strings
+    provisioners._cw_metric_alarm_record = _on_one_metric(provisioners._cw_metric_alarm_record)
 
 
 def _refusal(text: str) -> str | None:
@@ -95,6 +98,18 @@ def _delete_ingress(physical_id: str, properties: Properties) -> None:
     group["IpPermissions"][:] = [
         each for each in group["IpPermissions"] if each.get("SecurityGroupRuleId") != physical_id
     ]
+
+
+def _on_one_metric(record: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Return a handler that takes the first metric of an expression for the whole: nothing is evaluated here."""
+
+    @wraps(record)
+    def recorded(name: str, properties: Properties) -> dict[str, Any]:
+        queries = properties.get("Metrics") or []
+        stats = [query["MetricStat"]["Metric"] for query in queries if "MetricStat" in query]
+        return record(name, {**properties, "Metrics": None, **stats[0]} if stats else properties)
+
+    return recorded
 
 
 def _bootstrap_strings(cluster_name: str) -> dict[str, str]:

@@ -72,8 +72,10 @@ class World:
             folder, _, first = key.removesuffix(".json").rpartition("+")
             partition = int(folder.rpartition("+")[2])
             assert key == f"topics/{topic}/partition={partition}/{topic}+{partition}+{int(first):010d}.json"
-            content = self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+            stored = self.s3.get_object(Bucket=BUCKET, Key=key)
+            content = stored["Body"].read()
             assert content.endswith(b"\n")
+            assert stored["Metadata"]["records"] == str(content.count(b"\n"))
             for number, line in enumerate(content[:-1].split(b"\n")):
                 assert lines.setdefault((partition, int(first) + number), line) == line
         return lines

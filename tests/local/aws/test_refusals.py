@@ -92,6 +92,18 @@ def test_the_network_as_it_is_can_be_created_and_deleted(client: Callable[[str],
     assert stacks.delete("network")
 
 
+def test_alarms_on_metric_math_are_taken(client: Callable[[str], Any]) -> None:
+    values = {"Name": "ringing", "Prefix": "p", "KafkaClusterName": "k", "ConnectorName": "c"}
+    stacks = Stacks(client("cloudformation"), lambda part: "refusals-alarms", lambda line: None)
+    stacks.apply(stacks.plan("alarms", values), values)
+    alarms = client("cloudwatch").describe_alarms(AlarmNamePrefix="ringing-")["MetricAlarms"]
+    found = {each["AlarmName"]: each["MetricName"] for each in alarms}
+    assert len(found) == 9
+    assert found["ringing-unread-geo"] == "IncomingRecords"
+    assert found["ringing-consumer-lag"] == "SumOffsetLag"
+    assert stacks.delete("alarms")
+
+
 def test_brokers_come_in_another_order_each_time(client: Callable[[str], Any], tmp_path: Any) -> None:
     """And a deployment hands on one text all the same."""
     kafka = client("kafka")

@@ -169,7 +169,7 @@ async def test_only_what_may_overlap_is_listed_and_read(s3: Any, bucket: str) ->
     ):
         seen = await trigger(bucket, [[30_500, 31_499]]).look()
     assert seen.done
-    assert [first_offset(key) for key in reads] == [30_000, 31_000]
+    assert sorted(map(first_offset, reads)) == [30_000, 31_000]  # they are read side by side
     assert min(first for first, _ in listed) >= 20_000
     assert max(first for first, _ in listed) <= 32_000
 
