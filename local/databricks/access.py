@@ -21,7 +21,7 @@ class Access:
     ``schemas`` are those of the catalogs, ``catalog.schema``; an external location is named by its URL.
     """
 
-    catalogs: dict[str, list[str]] = field(default_factory=lambda: {"main": ["ALL_PRIVILEGES"]})
+    catalogs: dict[str, list[str]] = field(default_factory=dict)
     schemas: dict[str, list[str]] = field(default_factory=dict)
     external_locations: dict[str, list[str]] = field(default_factory=dict)
     service_credentials: list[str] = field(default_factory=list)

@@ -159,7 +159,8 @@ def test_a_failed_task_of_serverless_compute_is_tried_again_unless_that_is_switc
 @pytest.fixture(scope="module")
 def new_lab(aws_part: Part, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A workspace as they are made today."""
-    lab = Lab(tmp_path_factory.mktemp("new-lab"), aws_part.url, {})
+    access = {"catalogs": {"main": ["ALL_PRIVILEGES"]}}
+    lab = Lab(tmp_path_factory.mktemp("new-lab"), aws_part.url, {}, access=access)
     yield lab
     lab.server.stop()
 
