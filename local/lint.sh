@@ -14,6 +14,7 @@ check "import rules" env PYTHONPATH=.:plugins:include/notebooks $bin/lint-import
 mapfile -t templates < <(grep -l '^AWSTemplateFormatVersion' mwaa/cloudformation/*.yaml)
 check "cfn-lint" env PYTHONPATH=. $bin/cfn-lint --append-rules local/lint/cloudformation -- "${templates[@]}"
 check "brokers" $bin/python -m local.lint.brokers plugins mwaa msk
+check "clusters" $bin/python -m local.lint.clusters dags plugins include mwaa msk local bench
 # It would ask its maker's site for documents about its checks; what it says stands in the templates.
 check "checkov" .venv/checkov/bin/checkov --directory mwaa/cloudformation --framework cloudformation \
   --compact --quiet --skip-download

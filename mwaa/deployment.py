@@ -31,6 +31,11 @@ BY_CHECKSUM = {
     "openapi.yaml": ("templates/openapi-{}.yaml", "OpenApiKey"),
     "connector.json": ("templates/connector-{}.json", "ConnectorKey"),
 }
+# The keys of the streams' secret scope, and the variables of the environment that they come from.
+SCOPE_KEYS = {
+    "aws_access_key_id": "PINTEREST_STREAM_ACCESS_KEY_ID",
+    "aws_secret_access_key": "PINTEREST_STREAM_SECRET_ACCESS_KEY",
+}
 NEWEST_IMAGE = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
 NOT_YET = "not-uploaded-yet"
 ENVIRONMENT_LOGS = ("DAGProcessing", "Scheduler", "Task", "WebServer", "Worker")
@@ -225,18 +230,17 @@ class Deployment:
         wanted = connections.wanted(values, self._environment)
         return [name for name, value in wanted.items() if value and secrets.differs(name, value)]
 
+    def lacking_scope_values(self) -> list[str]:
+        """Return the variables of the environment that the keys of the secret scope come from and that are not set."""
+        return [variable for variable in SCOPE_KEYS.values() if not self._environment.get(variable)]
+
     def _scope_values(self) -> dict[str, str]:
-        names = {
-            "aws_access_key_id": "PINTEREST_STREAM_ACCESS_KEY_ID",
-            "aws_secret_access_key": "PINTEREST_STREAM_SECRET_ACCESS_KEY",
-        }
-        missing = [variable for variable in names.values() if not self._environment.get(variable)]
-        if missing:
+        if missing := self.lacking_scope_values():
             raise DeployError(
                 f"mwaa.toml names a secret_scope, and its keys come from the environment: set {' and '.join(missing)}, "
                 "or leave secret_scope empty to use the cluster's instance profile."
             )
-        return {key: self._environment[variable] for key, variable in names.items()}
+        return {key: self._environment[variable] for key, variable in SCOPE_KEYS.items()}
 
     # -- doing it -----------------------------------------------------------------------------------------------
 

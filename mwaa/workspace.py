@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -197,6 +198,13 @@ def _walk(client: Any, folder: str) -> Iterator[Any]:
             yield item
 
 
+_ENVIRONMENT = re.compile(rb"^# /// script\n((?:#[^\n]*\n)*?)# ///\n", re.M)
+_VERSION = re.compile(rb"^# environment_version *= *\S+$", re.M)
+
+
 def _digest(content: bytes) -> str:
+    # A workspace writes its own settings into the header of a notebook that is opened there; of that header, the
+    # environment's version is what the notebook asks for.
+    content = _ENVIRONMENT.sub(lambda header: b"\n".join(_VERSION.findall(header[1])), content, count=1)
     # The workspace keeps a notebook's cells, not its bytes: line ends at its end may go.
     return hashlib.sha256(content.rstrip()).hexdigest()

@@ -10,6 +10,7 @@ import base64
 import binascii
 import hmac
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,7 +20,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from local.databricks import fields, page
+from local.databricks import compute, fields, page
+from local.databricks.access import Access
 from local.databricks.clusters import Clusters
 from local.databricks.errors import ApiError
 from local.databricks.jobs import USER, Jobs, Runs
@@ -36,7 +38,14 @@ _PAGE_SIZE = 25
 
 
 def application(
-    *, token: str, jobs: Jobs, runs: Runs, workspace: Workspace, secrets: SecretScopes, clusters: Clusters
+    *,
+    token: str,
+    jobs: Jobs,
+    runs: Runs,
+    workspace: Workspace,
+    secrets: SecretScopes,
+    clusters: Clusters,
+    access: Access,
 ) -> Starlette:
     """The ASGI application over its parts."""
     api = {
@@ -45,14 +54,13 @@ def application(
         **_workspace(workspace),
         **_secrets(secrets),
         **_clusters(clusters),
+        **_access(access),
     }
 
     async def call(request: Request) -> Response:
         _check_bearer(request, token)
-        found = api.get((request.method, request.path_params["path"]))
-        if found is None:
-            raise ApiError("ENDPOINT_NOT_FOUND", f"No API found for '{request.method} {request.url.path}'")
-        values = await _values(request)
+        found, named = _found(api, request)
+        values = {**await _values(request), **named}
         if values.get("direct_download") in (True, "true"):
             return Response(base64.b64decode(found(values)["content"]), media_type="application/octet-stream")
         return JSONResponse(found(values))
@@ -239,11 +247,9 @@ def _secrets(secrets: SecretScopes) -> dict[tuple[str, str], Handler]:
         return {}
 
     def get(values: Values) -> Answer:
-        key = fields.string(values, "key")
-        return {
-            "key": key,
-            "value": base64.b64encode(secrets.get(fields.string(values, "scope"), key)).decode(),
-        }
+        for name in ("scope", "key"):
+            fields.string(values, name)
+        raise ApiError("BAD_REQUEST", "Secrets are read with DBUtils, in a notebook.")
 
     def delete(values: Values) -> Answer:
         secrets.delete(fields.string(values, "scope"), fields.string(values, "key"))
@@ -275,17 +281,53 @@ def _clusters(clusters: Clusters) -> dict[tuple[str, str], Handler]:
             raise ApiError("INVALID_PARAMETER_VALUE", f"Cluster {asked} does not exist")
         return cluster
 
-    me = {"id": "1", "userName": USER, "displayName": USER, "active": True}
-    version = {"key": clusters.describe()["spark_version"], "name": "18.x LTS (Apache Spark 4.1, Scala 2.13)"}
     return {
         ("GET", "clusters/list"): lambda values: {"clusters": [clusters.describe()]},
         ("GET", "clusters/get"): get,
-        ("GET", "clusters/spark-versions"): lambda values: {"versions": [version]},
-        ("GET", "preview/scim/v2/Me"): lambda values: me,
+        ("GET", "clusters/spark-versions"): lambda values: {"versions": compute.runtimes()},
+        ("GET", "clusters/list-node-types"): lambda values: {"node_types": compute.node_types()},
+    }
+
+
+def _access(access: Access) -> dict[tuple[str, str], Handler]:
+    """Who one is and what one may do. The last ``*`` of a path is handed on as ``name``, one before it as ``kind``."""
+
+    def securable(kind: str) -> Handler:
+        return lambda values: access.securable(kind, fields.string(values, "name"))
+
+    def effective(values: Values) -> Answer:
+        return access.effective(fields.string(values, "kind"), fields.string(values, "name"), USER)
+
+    def permissions(values: Values) -> Answer:
+        return access.permissions(fields.string(values, "name"), USER)
+
+    unity = "unity-catalog"
+    return {
+        ("GET", "preview/scim/v2/Me"): lambda values: access.me(USER),
+        ("GET", "instance-profiles/list"): lambda values: access.profiles(),
+        ("GET", f"{unity}/catalogs/*"): securable("catalogs"),
+        ("GET", f"{unity}/schemas/*"): securable("schemas"),
+        ("GET", f"{unity}/credentials/*"): securable("credentials"),
+        ("GET", f"{unity}/external-locations"): lambda values: access.locations(),
+        ("GET", f"{unity}/effective-permissions/*/*"): effective,
+        ("GET", "permissions/directories/*"): permissions,
     }
 
 
 # -- reading a request
+
+
+def _found(api: Mapping[tuple[str, str], Handler], request: Request) -> tuple[Handler, dict[str, str]]:
+    """The handler of a request, and what its path names."""
+    path = request.path_params["path"]
+    if (request.method, path) in api:
+        return api[request.method, path], {}
+    for (method, pattern), handler in api.items():
+        match = re.fullmatch(pattern.replace("*", "([^/]+)"), path) if "*" in pattern else None
+        if match and method == request.method:
+            kind, name = match.groups() if pattern.count("*") == 2 else ("", match[1])
+            return handler, {"kind": kind, "name": name}
+    raise ApiError("ENDPOINT_NOT_FOUND", f"No API found for '{request.method} {request.url.path}'")
 
 
 async def _values(request: Request) -> dict[str, Any]:

@@ -11,13 +11,14 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from local.databricks.compute import has_unity_catalog
 from local.databricks.config import Config
 
 log = logging.getLogger(__name__)
@@ -47,9 +48,10 @@ class Request:
 class Driver:
     """One driver process and the runs it carries."""
 
-    def __init__(self, name: str, config: Config) -> None:
+    def __init__(self, name: str, config: Config, *, unity_catalog: bool = True) -> None:
         self._name = name
         self._config = config
+        self._unity_catalog = unity_catalog
         self._scratch = config.home_folder / "scratch" / name
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._finished: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -91,6 +93,8 @@ class Driver:
             "driver_memory": self._config.driver_memory,
             "scratch": str(self._scratch),
             "warm": self._name.startswith("warm"),
+            "legacy_features": self._config.legacy_features,
+            "catalogs": sorted(self._config.access.catalogs) if self._unity_catalog else [],
         }
         self._send({"settings": settings})
         await asyncio.shield(self._ready)
@@ -214,8 +218,13 @@ class Clusters:
         await asyncio.gather(*(driver.stop() for driver in self._drivers))
 
     @contextlib.asynccontextmanager
-    async def driver_for(self, cluster_id: str | None) -> AsyncIterator[Driver]:
-        """The warm driver for its cluster's id, a new one that ends afterwards for None. Raises DriverError."""
+    async def driver_for(
+        self, cluster_id: str | None, new_cluster: Mapping[str, Any] | None = None
+    ) -> AsyncIterator[Driver]:
+        """The warm driver for its cluster's id, else a new one that ends afterwards. Raises DriverError.
+
+        ``new_cluster`` describes the job cluster that it is; None is serverless compute.
+        """
         if cluster_id is not None:
             warm = await asyncio.shield(self._warm)
             try:
@@ -224,7 +233,8 @@ class Clusters:
                 if warm.stuck:
                     await warm.stop()
             return
-        driver = Driver(f"own-{os.getpid()}-{next(self._numbers)}", self._config)
+        name = f"own-{os.getpid()}-{next(self._numbers)}"
+        driver = Driver(name, self._config, unity_catalog=has_unity_catalog(new_cluster))
         self._drivers.add(driver)
         try:
             await driver.start()
@@ -241,6 +251,7 @@ class Clusters:
             "cluster_id": self._config.cluster_id,
             "cluster_name": "Warm Spark driver of this machine",
             "spark_version": "18.x-scala2.13",
+            "data_security_mode": "SINGLE_USER",
             "node_type_id": "local",
             "num_workers": 0,
             "cluster_source": "API",

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from local.databricks.access import Access
 from local.part import StartError, read_config
 
 
@@ -16,6 +17,9 @@ class Config:
     ``home`` holds all state: notebooks, secrets, runs, and the root of ``dbfs:/``. ``warehouse`` holds the
     tables. ``jars`` are folders of jars. ``driver_memory`` is the heap of each driver, like ``1g``. AWS credentials
     are not here: drivers read the file that AWS_SHARED_CREDENTIALS_FILE names, as a cluster has its instance profile.
+
+    ``legacy_features`` are what workspaces made since the end of 2025 lack: the root of DBFS, mounts, and legacy access
+    modes. ``access`` is what the one login may do.
     """
 
     host: str
@@ -28,6 +32,8 @@ class Config:
     region: str
     cluster_id: str
     driver_memory: str
+    legacy_features: bool = False
+    access: Access = field(default_factory=Access)
 
     @property
     def home_folder(self) -> Path:

@@ -13,7 +13,8 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -77,7 +78,7 @@ class Driver:
             mounts=mounts,
             redact=redact,
             stdout=stdout,
-            prepare_session=_prepare,
+            prepare_session=partial(_prepare, settings.catalogs),
         )
 
     def run(self, request: Request) -> None:
@@ -136,9 +137,10 @@ class Driver:
             self._give_up(f"The notebook {request.path} stopped Spark; the driver is started anew.")
 
 
-def _prepare(spark: SparkSession) -> None:
+def _prepare(catalogs: Sequence[str], spark: SparkSession) -> None:
     """What every session has besides Spark's own."""
     spark.dataSource.register(KinesisDataSource)
+    session.attach_catalogs(spark, catalogs)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from local.databricks import fields, states
 from local.databricks.clusters import Clusters, DriverError, Request
+from local.databricks.compute import check_cluster
 from local.databricks.errors import ApiError
 from local.databricks.states import State, state
 from local.databricks.store import Document, Store
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 USER = "local"
 _FAILED = "Workload failed, see run output for details"
+_AUTOMATIC_RETRIES = 1
+"""Databricks tells nobody how often serverless compute tries a failed task again."""
 _STOPPED = "The workspace was stopped while this run was active."
 
 
@@ -181,6 +184,7 @@ class Runs:
             if body.get("notebook_params")
             else {},
             "timeout_seconds": int(settings.get("timeout_seconds") or 0),
+            "job_clusters": settings.get("job_clusters") or [],
             "idempotency_token": token,
             "repair_history": [],
             "tasks": [self._new_task(task) for task in tasks],
@@ -427,7 +431,9 @@ class Runs:
             self._end(task, ended)
             run.setdefault("earlier_attempts", []).append(dict(task))
             self._set(run, task, state("WAITING_FOR_RETRY", None, ended["state_message"]), anew=True)
-            await asyncio.sleep(int(task.get("min_retry_interval_millis") or 0) / 1000)
+            # from the start of the attempt that has failed to the start of the next
+            again_at = task["start_time"] + int(task.get("min_retry_interval_millis") or 0)
+            await asyncio.sleep(max(0, again_at - now()) / 1000)
             self._renew(run, task)
 
     async def _attempt(self, run: Document, task: Document) -> State:
@@ -467,7 +473,7 @@ class Runs:
         try:
             async with (
                 asyncio.timeout(seconds or None),
-                self._clusters.driver_for(task.get("existing_cluster_id")) as driver,
+                self._clusters.driver_for(task.get("existing_cluster_id"), _new_cluster(run, task)) as driver,
             ):
                 outcome = await driver.run(self._request(run, task, entry.path), self._on_start(run, task))
         except TimeoutError:
@@ -549,7 +555,7 @@ _SECONDS = fields.whole(0, fields.LONGEST_SECONDS)
 _TASK = {
     "notebook_task": _NOTEBOOK,
     "existing_cluster_id": fields.text,
-    "new_cluster": fields.map_of(fields.anything),
+    "new_cluster": check_cluster,
     "timeout_seconds": _SECONDS,
 }
 _check_settings = fields.record(
@@ -558,7 +564,9 @@ _check_settings = fields.record(
     run_name=fields.text,
     idempotency_token=fields.text,
     max_concurrent_runs=fields.whole(0, 1000),
-    job_clusters=fields.list_of(fields.record("job_cluster_key", job_cluster_key=fields.text)),
+    job_clusters=fields.list_of(
+        fields.record("job_cluster_key", job_cluster_key=fields.text, new_cluster=check_cluster)
+    ),
     parameters=fields.list_of(fields.record("name", name=fields.text, default=fields.scalar)),
     tasks=fields.list_of(
         fields.record(
@@ -570,6 +578,7 @@ _check_settings = fields.record(
             max_retries=fields.whole(-1, fields.LONGEST_SECONDS),
             min_retry_interval_millis=_SECONDS,
             retry_on_timeout=fields.boolean,
+            disable_auto_optimization=fields.boolean,
         )
     ),
 )
@@ -682,11 +691,25 @@ def _check_order(needs: Mapping[str, list[str]]) -> None:
 
 
 def _is_retried(run: Document, task: Document, ended: State) -> bool:
-    """Whether a task is tried again; only those of jobs are: a task of ``runs/submit`` has no retries."""
-    allowed = int(task.get("max_retries") or 0) if run["run_type"] == "JOB_RUN" else 0
+    """Whether a task is tried again: as often as it says, and on serverless compute unasked."""
+    allowed = int(task.get("max_retries") or 0)
+    if _is_auto_optimized(run, task) and allowed >= 0:
+        allowed = max(allowed, _AUTOMATIC_RETRIES)
     if ended["result_state"] == "TIMEDOUT" and not task.get("retry_on_timeout"):
         return False
     return ended["result_state"] != "SUCCESS" and (allowed < 0 or task["attempt_number"] < allowed)
+
+
+def _is_auto_optimized(run: Document, task: Document) -> bool:
+    serverless = not task.get("existing_cluster_id") and _new_cluster(run, task) is None
+    return serverless and str(task.get("disable_auto_optimization")).lower() != "true"
+
+
+def _new_cluster(run: Document, task: Document) -> dict[str, Any] | None:
+    """The cluster that a task starts, its own or one that tasks share; None if it starts none."""
+    shared = {each["job_cluster_key"]: each.get("new_cluster") for each in run.get("job_clusters", [])}
+    found: dict[str, Any] | None = task.get("new_cluster") or shared.get(task.get("job_cluster_key", ""))
+    return found
 
 
 def _job_parameters(settings: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, str]:

@@ -6,9 +6,10 @@ have to be fetched; they are kept in Arrow files until the batch is committed, a
 are gone (the query was restarted) the task fetches its range anew. While there is a backlog, the records of the next
 micro-batch are fetched beside the one that is being processed.
 
-Options: ``streamName`` (several with commas), ``region``, ``endpointUrl``, ``initialPosition`` (``latest``,
+Options: ``streamName`` (several with commas), ``region``, ``endpoint``, ``initialPosition`` (``latest``,
 ``trim_horizon``, ``earliest``), ``awsAccessKey`` and ``awsSecretKey`` (else the machine's own credentials),
-``maxRecordsPerFetch``. Those that tune Databricks' own fetcher are taken and have no effect.
+``maxRecordsPerFetch``. Those that tune Databricks' own fetcher are taken and have no effect; what Databricks does not
+know is refused.
 """
 
 from __future__ import annotations
@@ -38,6 +39,15 @@ Offset = dict[str, Position]
 _SCHEMA = (
     "partitionKey string, data binary, stream string, shardId string, sequenceNumber string,"
     " approximateArrivalTimestamp timestamp"
+)
+_KNOWN = (
+    *("streamName", "streamARN", "region", "endpoint", "stsEndpoint", "initialPosition"),
+    *("serviceCredential", "awsAccessKey", "awsSecretKey", "roleArn", "roleExternalId", "roleSessionName"),
+    *("consumerMode", "consumerName", "consumerNamePrefix", "consumerRefreshInterval"),
+    *("registeredConsumerId", "registeredConsumerIdType", "requireConsumerDeregistration"),
+    *("maxRecordsPerFetch", "maxFetchRate", "minFetchPeriod", "maxFetchDuration", "fetchBufferSize"),
+    *("shardsPerTask", "shardFetchInterval", "maxShardsPerDescribe"),
+    *("coalesceThresholdBlockSize", "coalesceBinSize"),
 )
 _MOST_RECORDS = 10_000
 _MOST_OF_A_SHARD = 60_000
@@ -79,6 +89,9 @@ class Options:
     @classmethod
     def of(cls, given: Mapping[str, str]) -> Options:
         """Reads options by their lower-case names. Raises ValueError that names the option."""
+        unknown = sorted(set(given) - {name.lower() for name in _KNOWN})
+        if unknown:
+            raise ValueError(f"kinesis: there is no option {unknown[0]}; there are {', '.join(_KNOWN)}")
         streams = tuple(name.strip() for name in given.get("streamname", "").split(",") if name.strip())
         if not streams:
             raise ValueError("kinesis: option streamName is missing")
@@ -98,7 +111,7 @@ class Options:
         return cls(
             streams=streams,
             region=given["region"],
-            endpoint_url=given.get("endpointurl") or given.get("endpoint") or None,
+            endpoint_url=given.get("endpoint") or None,
             earliest=position != "latest",
             credentials={"aws_access_key_id": key, "aws_secret_access_key": secret} if key and secret else {},
             fetch=int(fetch),

@@ -44,7 +44,13 @@ async def _serve(config: Config, listener: socket.socket) -> None:
     runs = Runs(store, jobs, clusters, workspace, home=home, url=url, cluster_id=config.cluster_id)
     secrets = SecretScopes(home / "secrets.db")
     app = application(
-        token=config.token, jobs=jobs, runs=runs, workspace=workspace, secrets=secrets, clusters=clusters
+        token=config.token,
+        jobs=jobs,
+        runs=runs,
+        workspace=workspace,
+        secrets=secrets,
+        clusters=clusters,
+        access=config.access,
     )
     server = _Server(
         uvicorn.Config(

@@ -31,6 +31,8 @@ class Settings:
     driver_memory: str
     scratch: str
     warm: bool
+    legacy_features: bool
+    catalogs: Sequence[str]
 
     @property
     def workspace(self) -> Path:
@@ -115,7 +117,9 @@ def _filesystems(settings: Settings, dbfs: Path) -> dict[str, str]:
     overload = "fs.viewfs.overload.scheme.target"
     hadoop = {
         "fs.defaultFS": "dbfs://root/",
-        "fs.dbfs.impl": "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme",
+        "fs.dbfs.impl": "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme"
+        if settings.legacy_features
+        else "pinterest.databricks.ClosedDbfs",
         # without a checksum file beside each file, which costs a process or two (chmod) each
         "fs.file.impl": raw,
         "fs.AbstractFileSystem.file.impl": "org.apache.hadoop.fs.local.RawLocalFs",
@@ -157,6 +161,20 @@ def warm_up(spark: SparkSession, scratch: Path) -> None:
     )
     query = "SELECT from_json(line, 'n int').n AS n, count(*), median(id) FROM {} GROUP BY n ORDER BY n"
     spark.sql(query.format(table)).collect()
+
+
+def attach_catalogs(spark: SparkSession, names: Sequence[str]) -> None:
+    """Makes the session know Unity Catalog's catalogs, each another name of the one that there is.
+
+    Without them Spark takes a catalog for a part of a schema's name, as on a cluster without an access mode. The
+    session must be its thread's active one.
+    """
+    jvm: Any = spark._jvm
+    state = spark._jsparkSession.sessionState()  # type: ignore[attr-defined]
+    for name in names:
+        spark.conf.set(f"spark.sql.catalog.{name}", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
+        session_catalog = jvm.org.apache.spark.sql.execution.datasources.v2.V2SessionCatalog(state.catalog())
+        state.catalogManager().catalog(name).setDelegateCatalog(session_catalog)
 
 
 def attach_tables(spark: SparkSession, warehouse: Path) -> None:

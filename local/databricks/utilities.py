@@ -206,6 +206,11 @@ class Files:
         return True
 
     def _mount(self, source: str, point: str, *, replace: bool) -> bool:
+        with _java_errors():
+            fs, root = self._open("dbfs:/")
+            fs.getFileStatus(
+                root
+            )  # refused where the workspace has no DBFS root: then it has no mounts either
         with _told_as(""):
             known = self._table.read()
             point, url = self._table.add(point, source, replace=replace)

@@ -40,7 +40,7 @@ class Entry:
         described: dict[str, object] = {
             "object_type": kind,
             "path": self.path,
-            "object_id": int(hashlib.sha256(self.path.encode()).hexdigest()[:12], 16),
+            "object_id": object_id(self.path),
         }
         if self.language:
             described["language"] = self.language.value
@@ -153,6 +153,11 @@ class Workspace:
 
     def _file(self, path: str) -> Path:
         return self.root / path.lstrip("/")
+
+
+def object_id(path: str) -> int:
+    """The number of the object at a path."""
+    return int(hashlib.sha256(path.encode()).hexdigest()[:12], 16)
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,8 @@ def _write_databricks(stack: Stack) -> None:
         "region": REGION,
         "cluster_id": WARM_CLUSTER,
         "driver_memory": "1g",
+        # an older workspace: the bucket is mounted, and checkpoints lie on the machine's own disk
+        "legacy_features": True,
     })  # fmt: skip
 
 

@@ -1,25 +1,26 @@
 """What can be known before anything is created: each check looks, changes nothing, and says what to do.
 
 A check is a function of a :class:`~mwaa.checks.report.Context` that yields :class:`~mwaa.checks.report.Result`. A
-further module of checks, such as one about the workspace, gives a dictionary of them and is named in ``CHECKS``.
+further module of checks gives a dictionary of them and is named in ``CHECKS``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from mwaa.checks import names, permissions, quotas, region, settings
+from mwaa.checks import names, permissions, quotas, region, settings, workspace
 from mwaa.checks.report import REFUSED, Context, Result, State, unseen, why_unseen
 
 Check = Callable[[Context], Iterator[Result]]
 
-CHECKS: dict[str, Check] = {
+AWS: dict[str, Check] = {
     **settings.CHECKS,
     **region.CHECKS,
     **names.CHECKS,
     **quotas.CHECKS,
     **permissions.CHECKS,
 }
+CHECKS: dict[str, Check] = {**AWS, **workspace.CHECKS}
 
 
 def run(context: Context, say: Callable[[str], None], checks: Mapping[str, Check] = CHECKS) -> bool:

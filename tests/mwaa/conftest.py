@@ -66,6 +66,12 @@ def _config(path: Path, content: dict[str, Any]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def part() -> type[Part]:
+    """Start a part of the laptop stack."""
+    return Part
+
+
+@pytest.fixture(scope="session")
 def aws_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The AWS stand-in."""
     folder = tmp_path_factory.mktemp("aws")

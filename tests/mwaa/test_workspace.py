@@ -1,5 +1,6 @@
 """What is put into the workspace, and how it is compared with what is there."""
 
+import base64
 import time
 
 import pytest
@@ -15,7 +16,9 @@ def client(environment, request):
     made = WorkspaceClient(host=environment["DATABRICKS_HOST"], token=environment["DATABRICKS_TOKEN"])
     made.name = request.node.name[:60]
     yield made
-    made.secrets.delete_scope(made.name)
+    for scope in made.secrets.list_scopes():
+        if scope.name == made.name:
+            made.secrets.delete_scope(scope.name)
 
 
 def test_a_secret_is_compared_although_nobody_may_read_it(client):
@@ -40,3 +43,43 @@ def test_a_secret_that_somebody_else_has_put_differs(client):
     assert workspace.scope_changes(client, client.name, KEYS) == ["aws_access_key_id"]
     client.secrets.delete_secret(client.name, "aws_secret_access_key")
     assert workspace.scope_changes(client, client.name, KEYS) == sorted(KEYS)
+
+
+OURS = """# Databricks notebook source
+# /// script
+# [tool.databricks.environment]
+# environment_version = "5"
+# ///
+print(1)
+"""
+THEIRS = OURS.replace("# ///\nprint", '# dependencies = [\n#   "-r /Workspace/x.txt",\n# ]\n# ///\nprint')
+
+
+@pytest.mark.parametrize(
+    ("there", "changed"),
+    [
+        (OURS, ()),
+        (THEIRS, ()),
+        (
+            OURS.replace(
+                "# [tool.databricks.environment]\n", '# [tool.databricks.environment]\n# base = "x"\n'
+            ),
+            (),
+        ),
+        (OURS.replace('"5"', '"4"'), ("notebook",)),
+        (THEIRS.replace("print(1)", "print(2)"), ("notebook",)),
+    ],
+)
+def test_what_the_workspace_writes_into_a_notebooks_header_is_no_change(client, tmp_path, there, changed):
+    (tmp_path / "notebook.py").write_text(OURS)
+    (tmp_path / "module.py").write_text("VALUE = 1\n")
+    folder = "/Shared/header"
+    workspace.deploy_notebooks(client, tmp_path, folder)
+    content = base64.b64encode(there.encode()).decode()
+    body = {"path": f"{folder}/notebook", "format": "SOURCE", "language": "PYTHON", "overwrite": True}
+    client.api_client.do("POST", "/api/2.0/workspace/import", body={**body, "content": content})
+    try:
+        changes = workspace.notebook_changes(client, tmp_path, folder)
+    finally:
+        client.workspace.delete(folder, recursive=True)
+    assert (tuple(changes.added), tuple(changes.changed), tuple(changes.removed)) == ((), changed, ())

@@ -61,6 +61,7 @@ from pinterest_lake.tables import create_clean_table, create_shared_tables, kept
 AVAILABLE_NOW = "available-now"
 _INTERVAL = re.compile(r"[1-9][0-9]* (second|minute)s?")
 _POLL_SECONDS = 1.0
+_SECONDS_BETWEEN_LINES = 600
 _BATCHES_TOLD = 20
 """Micro-batches that the progress object tells one by one."""
 _STEPS_KEPT = 500
@@ -79,6 +80,25 @@ def trigger_of(text: str) -> dict[str, Any]:
     if _INTERVAL.fullmatch(text):
         return {"processingTime": text}
     raise SettingsError(f"widget 'trigger' is {text!r}; it must be 'available-now' or such as '1 second'")
+
+
+class Log:
+    """The notebook's output, a line every ten minutes at most.
+
+    Databricks ends a run whose output exceeds 20 MB. A line for each micro-batch would do so in half a day.
+
+    :param clock: seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._next = float("-inf")
+
+    def say(self, text: str) -> None:
+        """Print a line, unless one was printed a moment ago."""
+        if self._clock() >= self._next:
+            self._next = self._clock() + _SECONDS_BETWEEN_LINES
+            print(text, flush=True)
 
 
 class StopRequested(Exception):
@@ -145,6 +165,7 @@ class TableStream:
         self._run, self._total = ledger.counts(PLANNED)
         self._index = self._read_index(spark)
         self._batches: deque[dict[str, Any]] = deque(maxlen=_BATCHES_TOLD)
+        self._log = Log()
 
     def intake(self, spark: SparkSession) -> StreamIntake:
         return StreamIntake(spark, self._lake, self.table, STREAMS)
@@ -223,7 +244,7 @@ class TableStream:
             "seconds": round(seconds, 3),
             "latency_seconds": round(at.timestamp() - min(facts.arrived) / 1000, 3),
         })
-        print(f"{self.stream}: {json.dumps(self._batches[-1])}", flush=True)
+        self._log.say(f"{self.stream}: {json.dumps(self._batches[-1])}")
 
     @property
     def progress(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from uuid import uuid4
@@ -22,6 +22,10 @@ STAGING_PREFIX = "_staging_"
 """Begins the names of tables that live as long as one step. A driver that was killed may leave one behind."""
 _MANY_COMMITS = {"delta.checkpointInterval": "100"}
 """For tables that get commits by the second: a checkpoint takes longer than the commits it is written between."""
+_READABLE = {"delta.enableDeletionVectors": "false"}
+"""Unity Catalog switches them on for new tables, and readers without Spark then refuse the table."""
+_TRIES = 3
+_ALTERED_MEANWHILE = ("DELTA_CONSTRAINT_ALREADY_EXISTS", "DELTA_METADATA_CHANGED", "DELTA_PROTOCOL_CHANGED")
 _QUARANTINE_KEY = ["table", "source", "shard", "position"]
 
 
@@ -42,13 +46,13 @@ def create_table(
         for field in schema.fields
     )
     partitions = ", ".join(f"`{column}`" for column in partitioned_by)
-    told = ", ".join(f"'{key}' = '{value}'" for key, value in (properties or {}).items())
-    spark.sql(
+    told = ", ".join(f"'{key}' = '{value}'" for key, value in {**_READABLE, **(properties or {})}.items())
+    create = (
         f"CREATE TABLE IF NOT EXISTS {name} ({columns}) USING DELTA "
         + (f"PARTITIONED BY ({partitions}) " if partitions else "")
-        + f"COMMENT '{_quoted(comment)}'"
-        + (f" TBLPROPERTIES ({told})" if told else "")
+        + f"COMMENT '{_quoted(comment)}' TBLPROPERTIES ({told})"
     )
+    _beside_others(lambda: spark.sql(create))
 
 
 def create_shared_tables(spark: SparkSession, lake: Lake) -> None:
@@ -77,11 +81,41 @@ def create_clean_table(spark: SparkSession, lake: Lake, table: str, source: Sour
     """Creates a clean table unless it exists; gives its full name."""
     name = lake.table(lake.clean(table, source))
     comment = f"Clean {table} records, one row for each post, the newest record of it"
-    properties = {f"delta.constraints.{key}": check for key, check in CONSTRAINTS[table].items()}
-    if source is STREAMS:
-        properties |= _MANY_COMMITS
+    properties = _MANY_COMMITS if source is STREAMS else {}
     create_table(spark, name, columns_of(table, source), comment, properties=properties)
+    for constraint, check in CONSTRAINTS[table].items():
+        _constrain(spark, name, constraint, check)
     return name
+
+
+def _constrain(spark: SparkSession, name: str, constraint: str, check: str) -> None:
+    """Add a constraint to a table unless it has one of that name."""
+
+    def add() -> None:
+        if constraint not in _constraints_of(spark, name):
+            spark.sql(f"ALTER TABLE {name} ADD CONSTRAINT {constraint} CHECK ({check})")
+
+    _beside_others(add)
+
+
+def _beside_others(step: Callable[[], object]) -> None:
+    """Take a step that makes or alters a table; again, where another run does the same at this moment.
+
+    Delta then refuses one of the two, and what that one has left to do is less.
+    """
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            step()
+            return
+        except Exception as error:
+            if not tries_left or not any(sign in str(error) for sign in _ALTERED_MEANWHILE):
+                raise
+
+
+def _constraints_of(spark: SparkSession, name: str) -> set[str]:
+    rows = spark.sql(f"SHOW TBLPROPERTIES {name}").collect()
+    prefix = "delta.constraints."
+    return {row["key"].removeprefix(prefix) for row in rows if row["key"].startswith(prefix)}
 
 
 def append_quarantine(lake: Lake, rows: DataFrame, table: str, writer: str, version: int) -> None:

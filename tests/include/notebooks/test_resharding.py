@@ -155,7 +155,7 @@ class Query:
         self.options = Options.of({
             "streamname": STREAM,
             "region": "us-east-1",
-            "endpointurl": url,
+            "endpoint": url,
             "initialposition": "earliest",
             "awsaccesskey": "key",
             "awssecretkey": "secret",

@@ -79,7 +79,9 @@ class Ended:
 class Lab:
     """The workspace, the folders it works on, and short ways to run notebooks in it."""
 
-    def __init__(self, folder: Path, s3_endpoint_url: str, environment: dict[str, str]) -> None:
+    def __init__(
+        self, folder: Path, s3_endpoint_url: str, environment: dict[str, str], **settings: Any
+    ) -> None:
         self.home = folder / "databricks"
         self.warehouse = folder / "warehouse"
         self._environment = environment
@@ -97,6 +99,7 @@ class Lab:
                 "region": "us-east-1",
                 "cluster_id": WARM,
                 "driver_memory": "1g",
+                **settings,
             })
         )
         self.start_server()
@@ -200,7 +203,7 @@ def lab(aws_part: Part, key: Credentials, tmp_path_factory: pytest.TempPathFacto
     credentials.write_text(
         f"[default]\naws_access_key_id = {key.access_key}\naws_secret_access_key = {key.secret_key}\n"
     )
-    lab = Lab(folder, aws_part.url, {"AWS_SHARED_CREDENTIALS_FILE": str(credentials)})
+    lab = Lab(folder, aws_part.url, {"AWS_SHARED_CREDENTIALS_FILE": str(credentials)}, legacy_features=True)
     yield lab
     assert lab.server.stop() == 0
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from local.databricks.access import Access
 from local.databricks.app import application
 from local.databricks.clusters import DriverError
 from local.databricks.jobs import Jobs, Runs
@@ -28,6 +29,7 @@ CODES = {
     "RESOURCE_ALREADY_EXISTS",
     "DIRECTORY_NOT_EMPTY",
     "INVALID_STATE",
+    "BAD_REQUEST",
 }
 
 
@@ -38,7 +40,7 @@ class NoClusters:
         return {"cluster_id": "warm", "spark_version": "18.x-scala2.13"}
 
     @asynccontextmanager
-    async def driver_for(self, cluster_id: str | None) -> AsyncIterator[Any]:
+    async def driver_for(self, cluster_id: str | None, new_cluster: Any = None) -> AsyncIterator[Any]:
         raise DriverError("no driver here")
         yield
 
@@ -61,6 +63,7 @@ class Api:
             workspace=self.workspace,
             secrets=SecretScopes(folder / "secrets.db"),
             clusters=clusters,
+            access=Access(),
         )
 
     async def raw(

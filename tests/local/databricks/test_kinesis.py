@@ -23,7 +23,7 @@ reader = (
     spark.readStream.format("kinesis")
     .option("streamName", dbutils.widgets.get("streams"))
     .option("region", "us-east-1")
-    .option("endpointUrl", dbutils.widgets.get("endpoint"))
+    .option("endpoint", dbutils.widgets.get("endpoint"))
     .option("initialPosition", dbutils.widgets.get("position"))
     .option("maxRecordsPerFetch", 7)
 )
@@ -166,7 +166,7 @@ class Query:
         self.options = Options.of({
             "streamname": STREAM,
             "region": "us-east-1",
-            "endpointurl": url,
+            "endpoint": url,
             "initialposition": "earliest",
             "awsaccesskey": key.access_key,
             "awssecretkey": key.secret_key,

@@ -9,7 +9,7 @@ from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 from cfnlint.core import get_rules
 
-from local.lint import brokers
+from local.lint import brokers, clusters
 
 ROOT = Path(__file__).parents[3]
 RULES = ROOT / "local" / "lint" / "cloudformation"
@@ -133,3 +133,60 @@ def test_make_lint_ends_with_an_error_for_unsorted_brokers(tmp_path, capsys):
     assert capsys.readouterr().out == (
         f"{tmp_path}/wrong.py:1: brokers are handed on in the order of one answer: sort them\n"
     )
+
+
+BARE = "a cluster without data_security_mode has no Unity Catalog: SINGLE_USER is dedicated access mode"
+OLD = "18.0.x-scala2.13 is no runtime of long-term support: 18.x-scala2.13"
+LTS = '"spark_version": "18.x-scala2.13"'
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "faults"),
+    [
+        (".py", f'x = {{{LTS}, "num_workers": 1}}\n', [(1, BARE)]),
+        (".py", f'y = 1\nx = {{"new_cluster": {{{LTS}, **more}}}}\n', [(2, BARE)]),
+        (".py", 'x = {"new_cluster": {"num_workers": 0}}\n', [(1, BARE)]),
+        (".py", 'x = ClusterSpec(spark_version="18.x-scala2.13", num_workers=1)\n', [(1, BARE)]),
+        (".py", f"x = json.loads('{{\"new_cluster\": {{{LTS}}}}}')\n", [(1, BARE)]),
+        (
+            ".py",
+            'x = {"spark_version": "18.0.x-scala2.13", "data_security_mode": "SINGLE_USER"}\n',
+            [(1, OLD)],
+        ),
+        (".py", f'x = {{{LTS}, "data_security_mode": "SINGLE_USER"}}\n', []),
+        (".py", f'x = {{{LTS}, "policy_id": "P"}}\n', []),
+        (".py", 'x = ClusterSpec(spark_version="18.x-scala2.13", data_security_mode=mode)\n', []),
+        (".py", 'x = {**cluster, "num_workers": 2}\n', []),
+        (".py", 'x = {"compute": {"new_cluster": made}}\n', []),
+        (".toml", 'compute = { new_cluster = { spark_version = "18.x-scala2.13" } }\n', [(1, BARE)]),
+        (
+            ".toml",
+            'a = 1\ncompute = { new_cluster = { spark_version = "18.x-scala2.13", data_security_mode = "X" } }\n',
+            [],
+        ),
+        (".yaml", f'Default: \'{{"new_cluster": {{{LTS}, "spark_conf": {{}}}}}}\'\n', [(1, BARE)]),
+        (".json", '{"spark_version": "18.0.x-scala2.13"}', [(1, OLD), (1, BARE)]),
+        (".yaml", "Default: 18.1.x\n", [(1, "18.1.x is no runtime of long-term support: 18.x-scala2.13")]),
+        (".yaml", "KafkaVersion: 3.9.x.kraft\n", []),
+    ],
+)
+def test_clusters_that_new_workspaces_refuse_are_found(kind, source, faults):
+    assert list(clusters.wrong(source, kind)) == faults
+
+
+def test_make_lint_ends_with_an_error_for_such_a_cluster(tmp_path, capsys):
+    folders = "dags plugins include mwaa msk local bench"
+    check = f'check "clusters" $bin/python -m local.lint.clusters {folders}\n'
+    assert check in (ROOT / "local" / "lint.sh").read_text()
+    assert clusters.main([str(ROOT / each) for each in folders.split()]) == 0
+    settings = (ROOT / "mwaa" / "settings.py").read_text()
+    wrong = tmp_path / "settings.py"
+    mode = '            "data_security_mode": "SINGLE_USER",\n'
+    assert mode in settings
+    wrong.write_text(settings.replace(mode, ""))
+    assert clusters.main([str(tmp_path)]) == 1
+    line = settings.partition('"spark_version"')[0].count("\n")
+    assert capsys.readouterr().out == f"{wrong}:{line}: {BARE}\n"
+    wrong.write_text(settings.replace("18.x-scala2.13", "18.0.x-scala2.13"))
+    assert clusters.main([str(wrong)]) == 1
+    assert capsys.readouterr().out == f"{wrong}:{line + 1}: {OLD}\n"
