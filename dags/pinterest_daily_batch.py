@@ -153,6 +153,19 @@ def threshold(name: str, default: float, what: str) -> Param:
             title="Maximum age of the newest row, in hours",
             description_md="The run fails if no row is newer than this.",
         ),
+        "max_missing": number_param(
+            0,
+            type="integer",
+            bounds={"minimum": 0},
+            title="Maximum missing records",
+            description_md="Offsets of a topic that no object holds, per table. The run fails if there are more.",
+        ),
+        "accept_missing": Param(
+            False,
+            type="boolean",
+            title="Accept missing records",
+            description_md="Take offsets that no object holds by now for lost: later runs do not miss them any more.",
+        ),
     },
 )
 def pinterest_daily_batch() -> None:
@@ -162,10 +175,11 @@ def pinterest_daily_batch() -> None:
             f"clean_{table}",
             full_refresh="{{ params.full_refresh | string | lower }}",
             retry_quarantined="{{ params.retry_quarantined | string | lower }}",
+            accept_missing="{{ params.accept_missing | string | lower }}",
         )
         for table in TABLES
     ]
-    limits = {name: f"{{{{ params.{name} }}}}" for name in (*SHARES, "max_age_hours")}
+    limits = {name: f"{{{{ params.{name} }}}}" for name in (*SHARES, "max_age_hours", "max_missing")}
     queries = notebook("queries", source="batch", **limits)
     publish = S3CopyObjectOperator(
         task_id="publish",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.sdk import Context, RetryDecision, RetryPolicy
 
-VERDICTS = ("QualityError", "SettingsError", "LedgerError")
+VERDICTS = ("QualityError", "SettingsError", "LedgerError", "PositionError")
 """Errors of notebooks that the same data, or the same widgets, give again."""
 
 

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from pinterest_lake.lake import Lake, SettingsError
 from pinterest_lake.ledger import Counts
+from pinterest_lake.objects import Range, told
 from pinterest_lake.schemas import QUALITY, TABLES, Source
 from pinterest_lake.tables import create_table, frame_of, replace_where
 
@@ -42,6 +43,7 @@ class Thresholds:
     max_unparsable_share: float = 0.1
     max_unmatched_share: float = 0.25
     max_age_hours: float = 168.0
+    max_missing: float = 0.0
 
     @classmethod
     def from_widgets(cls, dbutils: Any) -> Thresholds:
@@ -71,6 +73,13 @@ class Facts:
     unmatched: int = 0
     age_hours: float | None = None
     """Hours since the newest row was taken in; None: there is none."""
+    missing: Mapping[int, Sequence[Range]] | None = None
+    """Offsets, by partition, that no record came from; None where positions have gaps."""
+
+    @property
+    def missing_records(self) -> int:
+        """How many records are missing."""
+        return sum(end - start for ranges in (self.missing or {}).values() for start, end in ranges)
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,8 @@ def judge(facts: Mapping[str, Facts], limits: Thresholds) -> list[Result]:
                 limits.max_quarantined_share_of_run,
             ),
         ]
+        if fact.missing is not None:
+            results.append(_missing(table, fact, limits))
         if table == "pin":
             results.append(
                 _share("unparsable_share", table, total.unparsable, total.clean, limits.max_unparsable_share)
@@ -126,6 +137,19 @@ def _share(name: str, table: str, part: int, whole: int, limit: float) -> Result
     if whole == 0 or (whole < FEWEST and limit > 0):
         return Result(name, table, None, limit, f"{detail}; not judged below {FEWEST}")
     return Result(name, table, part / whole, limit, detail)
+
+
+def _missing(table: str, fact: Facts, limits: Thresholds) -> Result:
+    """Judge the offsets that no record came from: what was lost before it was read is in no other count."""
+    where = "; ".join(
+        f"offsets {told(ranges)} of partition {number}" for number, ranges in (fact.missing or {}).items()
+    )
+    detail = "every offset was read"
+    if where:
+        detail = (
+            f"{where}: in no object. When they cannot be had again, accept_missing=true takes them for lost"
+        )
+    return Result("missing", table, float(fact.missing_records), limits.max_missing, detail)
 
 
 def _freshness(facts: Mapping[str, Facts], limits: Thresholds) -> Result:
