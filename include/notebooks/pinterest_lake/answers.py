@@ -230,7 +230,7 @@ def facts(moment: Snapshot) -> dict[str, Facts]:
             total=found,
             imbalance=_imbalance(table, name, total, found, posts)
             or (_rolled_back(moment, name) if batch else ""),
-            missing=moment.ledgers[table].missing() if batch else None,
+            missing=moment.ledgers[table].missing() if batch else {},
             unmatched=missing.get(table, 0),
             age_hours=None if last is None else (dt.datetime.now(dt.UTC).timestamp() - last) / 3600,
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -73,13 +73,13 @@ class Facts:
     unmatched: int = 0
     age_hours: float | None = None
     """Hours since the newest row was taken in; None: there is none."""
-    missing: Mapping[int, Sequence[Range]] | None = None
-    """Offsets, by partition, that no record came from; None where positions have gaps."""
+    missing: Mapping[int, Sequence[Range]] = field(default_factory=dict)
+    """Offsets, by partition, that no record came from."""
 
     @property
     def missing_records(self) -> int:
         """How many records are missing."""
-        return sum(end - start for ranges in (self.missing or {}).values() for start, end in ranges)
+        return sum(end - start for ranges in self.missing.values() for start, end in ranges)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def judge(facts: Mapping[str, Facts], limits: Thresholds) -> list[Result]:
                 limits.max_quarantined_share_of_run,
             ),
         ]
-        if fact.missing is not None:
+        if fact.missing:
             results.append(_missing(table, fact, limits))
         if table == "pin":
             results.append(
@@ -142,13 +142,9 @@ def _share(name: str, table: str, part: int, whole: int, limit: float) -> Result
 def _missing(table: str, fact: Facts, limits: Thresholds) -> Result:
     """Judge the offsets that no record came from: what was lost before it was read is in no other count."""
     where = "; ".join(
-        f"offsets {told(ranges)} of partition {number}" for number, ranges in (fact.missing or {}).items()
+        f"offsets {told(ranges)} of partition {number}" for number, ranges in fact.missing.items()
     )
-    detail = "every offset was read"
-    if where:
-        detail = (
-            f"{where}: in no object. When they cannot be had again, accept_missing=true takes them for lost"
-        )
+    detail = f"{where}: in no object. When they cannot be had again, accept_missing=true takes them for lost"
     return Result("missing", table, float(fact.missing_records), limits.max_missing, detail)
 
 

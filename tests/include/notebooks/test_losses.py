@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
@@ -132,17 +131,15 @@ def test_objects_that_cannot_be_the_topics_are_refused(reader: Reader) -> None:
     reader.check()
 
 
-def test_missing_records_are_judged_where_positions_have_no_gaps() -> None:
-    facts = {table: answers.Facts(Counts(), Counts(), missing={}) for table in ("pin", "geo", "user")}
+def test_missing_records_are_judged_where_there_are_any() -> None:
+    facts = {table: answers.Facts(Counts(), Counts()) for table in ("pin", "geo", "user")}
+    assert not [result for result in judge(facts, Thresholds()) if result.expectation == "missing"]
     facts["geo"] = answers.Facts(Counts(), Counts(), missing={0: [(3, 5)], 2: [(0, 1)]})
-    found: dict[str, Any] = {r.table: r for r in judge(facts, Thresholds()) if r.expectation == "missing"}
-    assert {table: (r.observed, r.passed) for table, r in found.items()} == {
-        "pin": (0.0, True),
-        "geo": (3.0, False),
-        "user": (0.0, True),
-    }
-    assert found["geo"].detail.startswith(
-        "offsets 3 to 4 of partition 0; offsets 0 of partition 2: in no object."
-    )
-    streams = {table: answers.Facts(Counts(), Counts()) for table in facts}
-    assert not [r for r in judge(streams, Thresholds()) if r.expectation == "missing"]
+    for limit, passes in ((2, False), (3, True)):
+        (found,) = [
+            each for each in judge(facts, Thresholds(max_missing=limit)) if each.expectation == "missing"
+        ]
+        assert (found.table, found.observed, found.passed) == ("geo", 3.0, passes)
+        assert found.detail.startswith(
+            "offsets 3 to 4 of partition 0; offsets 0 of partition 2: in no object."
+        )
