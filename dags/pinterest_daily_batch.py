@@ -166,6 +166,19 @@ def threshold(name: str, default: int, what: str) -> Param:
             title="Maximum age of the newest row, in hours",
             description_md="The run fails if no row is newer than this. Empty: after a week it is a warning.",
         ),
+        "max_missing": number_param(
+            0,
+            type="integer",
+            bounds={"minimum": 0},
+            title="Maximum missing records",
+            description_md="Offsets of a topic that no object holds, per table. The run fails if there are more.",
+        ),
+        "accept_missing": Param(
+            False,
+            type="boolean",
+            title="Accept missing records",
+            description_md="Take offsets that no object holds by now for lost: later runs do not miss them any more.",
+        ),
     },
 )
 def pinterest_daily_batch() -> None:
@@ -175,13 +188,19 @@ def pinterest_daily_batch() -> None:
             f"clean_{table}",
             full_refresh="{{ params.full_refresh | string | lower }}",
             retry_quarantined="{{ params.retry_quarantined | string | lower }}",
+            accept_missing="{{ params.accept_missing | string | lower }}",
         )
         for table in TABLES
     ]
     # the notebook's widgets take shares
     shares = {name.replace("percent", "share"): f"{{{{ params.{name} / 100 }}}}" for name in PERCENTS}
-    max_age_hours = "{{ '' if params.max_age_hours is none else params.max_age_hours }}"
-    queries = notebook("queries", source="batch", max_age_hours=max_age_hours, **shares)
+    queries = notebook(
+        "queries",
+        source="batch",
+        max_age_hours="{{ '' if params.max_age_hours is none else params.max_age_hours }}",
+        max_missing="{{ params.max_missing }}",
+        **shares,
+    )
     publish = PublishAnswersOperator(
         task_id="publish",
         source_bucket_name=SETTINGS.bucket,

@@ -10,7 +10,8 @@
 # MAGIC
 # MAGIC Safe to run again, at any time: nothing is taken twice. `full_refresh` = `true` rebuilds the table from
 # MAGIC everything in the bucket. `retry_quarantined` = `true` reads what is held in quarantine once more, by the rules
-# MAGIC of now: what can be read joins the table at its old position.
+# MAGIC of now: what can be read joins the table at its old position. `accept_missing` = `true` takes offsets that no
+# MAGIC object holds for lost, so that the quality gate lets them pass from now on.
 
 # COMMAND ----------
 
@@ -24,13 +25,20 @@ from pinterest_lake.storage import lister_for
 lake = Lake.from_widgets(dbutils)
 full_refresh = flag(dbutils, "full_refresh")
 retry_quarantined = flag(dbutils, "retry_quarantined")
+accept_missing = flag(dbutils, "accept_missing")
 prepare(spark)
 
 # COMMAND ----------
 
 lister = lister_for(spark, dbutils, lake.storage)
 run, total = take_in(
-    spark, lake, "user", lister, full_refresh=full_refresh, retry_quarantined=retry_quarantined
+    spark,
+    lake,
+    "user",
+    lister,
+    full_refresh=full_refresh,
+    retry_quarantined=retry_quarantined,
+    accept_missing=accept_missing,
 )
 print("nothing was new" if run.read == 0 else f"{run.read} records read, {run.clean} clean")
 if retry_quarantined:

@@ -178,6 +178,8 @@ def test_switching_the_batch_on_runs_nothing_before_the_next_midnight(dag_bag: A
         ("pinterest_daily_batch", "maintain", [True, False], ["true", 1]),
         ("pinterest_daily_batch", "max_quarantined_percent", [0, 25, 100], [-1, 101, 0.1, "10", None]),
         ("pinterest_daily_batch", "max_age_hours", [None, 0, 1.5, 1000], [-1, "168"]),
+        ("pinterest_daily_batch", "max_missing", [0, 997, 20.0], [-1, 0.5, "0", None]),
+        ("pinterest_daily_batch", "accept_missing", [True, False], ["true", None]),
     ],
 )
 def test_params_out_of_range_are_refused(
@@ -261,7 +263,7 @@ RUN = "manual__2026-01-01T00=3A00=3A00.5=2B00=3A00"
 @pytest.mark.parametrize(("given", "text"), [(True, "true"), (False, "false")])
 def test_what_the_notebooks_are_told(dag_bag: Any, given: bool, text: str) -> None:
     dag = dag_bag.dags["pinterest_daily_batch"]
-    params = {"full_refresh": given, "retry_quarantined": not given}
+    params = {"full_refresh": given, "retry_quarantined": not given, "accept_missing": not given}
     clean = rendered(dag.get_task("clean_pin"), run_id=RUN_ID, params=params)
     assert clean.notebook_params == {
         "storage": "s3://tests-bucket",
@@ -271,6 +273,7 @@ def test_what_the_notebooks_are_told(dag_bag: Any, given: bool, text: str) -> No
         "run_id": RUN,
         "full_refresh": text,
         "retry_quarantined": str(not given).lower(),
+        "accept_missing": str(not given).lower(),
     }
 
 
@@ -285,6 +288,7 @@ def test_the_gate_is_told_its_thresholds(dag_bag: Any) -> None:
         "max_unparsable_share": "0.1",
         "max_unmatched_share": "0.25",
         "max_age_hours": "",
+        "max_missing": "0",
     }
 
 

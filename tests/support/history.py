@@ -259,7 +259,7 @@ def record_of(table: str, shard: object, place: object, value: bytes | None) -> 
     key = "index" if table == "pin" else "ind"
     try:
         ind = json.loads(value or b"")[key]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         ind = None
     return Record(table, str(shard), int(str(place)), ind if type(ind) is int else None, value)
 

@@ -223,11 +223,14 @@ def facts(moment: Snapshot) -> dict[str, Facts]:
     for table in TABLES:
         name = moment.lake.clean(table, moment.source)
         run, total = moment.ledgers[table].counts(COMMITTED if moment.source is TOPICS else PLANNED)
-        found, last = _found(table, moment.clean(table), held.get(name, {}), total)
+        found, posts, last = _found(table, moment.clean(table), held.get(name, {}), total)
+        batch = moment.source is TOPICS
         result[table] = Facts(
             run=run,
             total=found,
-            imbalance=_imbalance(table, name, total, found),
+            imbalance=_imbalance(table, name, total, found, posts)
+            or (_rolled_back(moment, name) if batch else ""),
+            missing=moment.ledgers[table].missing() if batch else {},
             unmatched=missing.get(table, 0),
             age_hours=None if last is None else (dt.datetime.now(dt.UTC).timestamp() - last) / 3600,
         )
@@ -257,11 +260,18 @@ def published(
     return json.dumps(found, ensure_ascii=False)
 
 
-def _found(table: str, rows: DataFrame, held: dict[str, int], counted: Counts) -> tuple[Counts, float | None]:
-    """What the tables hold, beside what only the ledger knows; and when the newest row was taken in (Unix time)."""
+def _found(
+    table: str, rows: DataFrame, held: dict[str, int], counted: Counts
+) -> tuple[Counts, int, float | None]:
+    """What the tables hold, beside what only the ledger knows.
+
+    And how many different posts; and when the newest row was taken in (Unix time).
+    """
     flags = [F.coalesce(F.sum(F.col(name).cast("int")), F.lit(0)) for name in flags_of(table)]
     last = F.unix_micros(F.max("_ingested_at")) / 1e6
-    clean, last_row, *flagged = rows.agg(F.count("*"), last, *flags).collect()[0]
+    clean, posts, last_row, *flagged = rows.agg(
+        F.count("*"), F.count_distinct("ind"), last, *flags
+    ).collect()[0]
     counts = Counts(
         read=counted.read,
         clean=clean,
@@ -270,11 +280,34 @@ def _found(table: str, rows: DataFrame, held: dict[str, int], counted: Counts) -
         unparsable=sum(flagged),
         by_reason=held,
     )
-    return counts, last_row
+    return counts, posts, last_row
 
 
-def _imbalance(table: str, name: str, counted: Counts, found: Counts) -> str:
+def _rolled_back(moment: Snapshot, name: str) -> str:
+    """Say that a table was restored to an older version and not rebuilt since; empty when it was not.
+
+    Where newer versions of posts had replaced older ones, no count tells.
+    """
+    history = moment.spark.sql(f"DESCRIBE HISTORY {moment.lake.table(name)}")
+    known = history.where(F.col("version") <= moment.versions[name]).orderBy(F.desc("version"))
+    for row in known.select("version", "operation", "operationParameters").collect():
+        if row["operation"] == "RESTORE":
+            return (
+                f"{name} was restored to an older version (by version {row['version']}), and records that were taken "
+                f"in are not read again: run clean_{name} with full_refresh=true to rebuild it"
+            )
+        if "REPLACE" in row["operation"] or (row["operationParameters"] or {}).get("mode") == "Overwrite":
+            break
+    return ""
+
+
+def _imbalance(table: str, name: str, counted: Counts, found: Counts, posts: int) -> str:
     """Where the tables are not what the ledger says; empty when they are."""
+    if posts != found.clean:
+        return (
+            f"{name} has {found.clean:,} rows of {posts:,} posts: {found.clean - posts:,} rows are doubled. Somebody "
+            f"else has written to it: rebuild it (a table of the batch: clean_{table} with full_refresh=true)"
+        )
     expected = counted.clean - counted.replaced
     accounted = found.clean + found.superseded + found.quarantined
     if found.read == accounted and found.clean == expected and found.quarantined == counted.quarantined:

@@ -16,8 +16,8 @@ from pyspark.sql import functions as F
 from pinterest_lake import objects, reading
 from pinterest_lake.intake import Intake, Weighed
 from pinterest_lake.lake import Lake
-from pinterest_lake.ledger import INCREMENT, REFRESH, RETRY, Counts, Ledger, Step
-from pinterest_lake.objects import Lister, Progress, Range, SinkObject, StorageError, Take
+from pinterest_lake.ledger import ACCEPT, INCREMENT, REFRESH, RETRY, Counts, Ledger, Step
+from pinterest_lake.objects import Lister, Progress, Range, SinkObject, StorageError, Take, TopicNote
 from pinterest_lake.schemas import TOPICS
 from pinterest_lake.tables import create_clean_table, create_shared_tables, kept
 
@@ -30,12 +30,14 @@ def take_in(
     *,
     full_refresh: bool = False,
     retry_quarantined: bool = False,
+    accept_missing: bool = False,
 ) -> tuple[Counts, Counts]:
     """Takes all new records of ``table`` (pin, geo or user) in; gives the counts of this run and of all runs.
 
     ``full_refresh`` reads every object again and puts the result in the place of what there was.
     ``retry_quarantined`` judges what is held in quarantine by the rules of now; a refresh does so anyway.
-    Raises StorageError when the objects cannot be listed.
+    ``accept_missing`` takes the offsets that no object holds for lost, so that they are missing no more.
+    Raises StorageError when the objects cannot be listed, or are not those of the topic that was read so far.
     """
     create_shared_tables(spark, lake)
     create_clean_table(spark, lake, table, TOPICS)
@@ -45,6 +47,8 @@ def take_in(
     batch.advance(refresh=full_refresh)
     if retry_quarantined and not full_refresh:
         batch.retry()
+    if accept_missing:
+        batch.accept_missing()
     return batch.ledger.counts()
 
 
@@ -60,7 +64,8 @@ class Batch:
         """Plans and takes one step over everything that is new, or over everything there is."""
         state = self.ledger.state()
         progress = {} if refresh else objects.load_progress(state.progress)
-        listed = self._list(progress)
+        life = None if refresh else objects.life_of(state.progress)
+        listed, note = self._list(progress, life)
         found = objects.candidates(listed, progress)
         if not found and not refresh:
             return
@@ -68,17 +73,17 @@ class Batch:
             self._read(found, progress, None) as (records, takes, lengths),
             kept(self.intake.judged(records, refresh=refresh), self.intake.lake) as verdicts,
         ):
+            objects.check_claims(listed, objects.ends(progress, lengths))
             after = _after(progress, found, lengths, objects.settled(listed))
-            objects.check_claims(listed, after)
             weighed = self.intake.weigh(records, verdicts)
             plan = Step(
                 interval=(state.pending or state).interval + 1,
                 kind=REFRESH if refresh else INCREMENT,
                 counts=weighed.counts,
                 taken=_taken(takes),
-                progress=objects.dump_progress(after),
+                progress=objects.dump_progress(after, note.life if note else life),
             )
-            self.ledger.plan(plan)
+            plan = self.ledger.plan(plan)
             self._carry_out(plan, records, weighed)
 
     def finish_pending(self) -> None:
@@ -86,6 +91,9 @@ class Batch:
         state = self.ledger.state()
         plan = state.pending
         if plan is None:
+            return
+        if plan.kind == ACCEPT:
+            self.ledger.commit(plan)
             return
         if plan.kind == RETRY:
             with self._held(_wanted(plan)) as records:
@@ -95,8 +103,10 @@ class Batch:
         progress = {} if refresh else objects.load_progress(state.progress)
         wanted = _wanted(plan)
         last = {partition: max(end for _, end in ranges) for partition, ranges in wanted.items()}
-        new = objects.candidates(self._list(progress), progress)
-        found = [item for item in new if item.first < last.get(item.partition, 0)]
+        listed, _ = self._list(progress, objects.life_of(plan.progress))
+        found = [
+            item for item in objects.candidates(listed, progress) if item.first < last.get(item.partition, 0)
+        ]
         with self._read(found, progress, wanted) as (records, takes, _):
             again = _taken(takes)
             if again != {partition: [tuple(r) for r in ranges] for partition, ranges in plan.taken.items()}:
@@ -129,6 +139,21 @@ class Batch:
             self.ledger.plan(plan)
             self._release(plan, changed)
 
+    def accept_missing(self) -> None:
+        """Write down that the offsets that are missing by now are lost."""
+        missing = self.ledger.missing()
+        if not missing:
+            return
+        for partition, ranges in missing.items():
+            print(
+                f"{self.intake.name}: accepted as lost: offsets {objects.told(ranges)} of partition {partition}"
+            )
+        state = self.ledger.state()
+        taken = _ranges((partition, a, b) for partition, ranges in missing.items() for a, b in ranges)
+        plan = Step(state.interval + 1, ACCEPT, Counts(), taken=taken, progress=state.progress)
+        self.ledger.plan(plan)
+        self.ledger.commit(plan)
+
     @contextmanager
     def _held(self, wanted: Mapping[int, Sequence[Range]] | None) -> Iterator[DataFrame]:
         """What is held in quarantine, read by the rules of now; ``_held_for`` is why it is there."""
@@ -159,13 +184,22 @@ class Batch:
             self.intake.write(records, weighed, writer=writer, interval=plan.interval, refresh=refresh)
         self.ledger.commit(plan)
 
-    def _list(self, progress: Progress) -> list[SinkObject]:
-        """List the objects of both folders; those of the topic first, which ``objects.settled`` relies on."""
+    def _list(self, progress: Progress, life: str | None) -> tuple[list[SinkObject], TopicNote | None]:
+        """List the objects of both folders, and read what is noted of the topic.
+
+        The topic's own folder comes first, which ``objects.settled`` relies on. Raises PositionError when the objects
+        cannot be of the topic that was read so far, whose ``life`` is known to the ledger.
+        """
         topic = self.intake.lake.feed(self.intake.table, TOPICS)
+        note = reading.topic_note(self.intake.spark, self.lister, topic)
         folders = (topic, topic + objects.DEAD_LETTERS)
+        if note:
+            note.check_life(topic, life)
         listed = [item for folder in folders for item in objects.find(self.lister, folder, progress)]
-        objects.check_claims(listed, progress)
-        return listed
+        if note:
+            note.check_partitions(topic, listed)
+        objects.check_claims(listed, objects.ends(progress, {}))
+        return listed, note
 
     @contextmanager
     def _read(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from pinterest_lake.lake import Lake, SettingsError
 from pinterest_lake.ledger import Counts
+from pinterest_lake.objects import Range, told
 from pinterest_lake.schemas import QUALITY, TABLES, Source
 from pinterest_lake.tables import create_table, frame_of, replace_where
 
@@ -43,6 +44,7 @@ class Thresholds:
     max_quarantined_share_of_run: float = 0.5
     max_unparsable_share: float = 0.1
     max_unmatched_share: float = 0.25
+    max_missing: float = 0.0
     max_age_hours: float | None = None
     """None: rows older than a week are warned of, as nothing may have come, and the answers are the last ones'."""
 
@@ -75,6 +77,13 @@ class Facts:
     unmatched: int = 0
     age_hours: float | None = None
     """Hours since the newest row was taken in; None: there is none."""
+    missing: Mapping[int, Sequence[Range]] = field(default_factory=dict)
+    """Offsets, by partition, that no record came from."""
+
+    @property
+    def missing_records(self) -> int:
+        """How many records are missing."""
+        return sum(end - start for ranges in self.missing.values() for start, end in ranges)
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,8 @@ def judge(facts: Mapping[str, Facts], limits: Thresholds) -> list[Result]:
                 limits.max_quarantined_share_of_run,
             ),
         ]
+        if fact.missing:
+            results.append(_missing(table, fact, limits))
         if table == "pin":
             results.append(
                 _share("unparsable_share", table, total.unparsable, total.clean, limits.max_unparsable_share)
@@ -131,6 +142,15 @@ def _share(name: str, table: str, part: int, whole: int, limit: float) -> Result
     if whole == 0 or (whole < FEWEST and limit > 0):
         return Result(name, table, None, limit, f"{detail}; not judged below {FEWEST}")
     return Result(name, table, part / whole, limit, detail)
+
+
+def _missing(table: str, fact: Facts, limits: Thresholds) -> Result:
+    """Judge the offsets that no record came from: what was lost before it was read is in no other count."""
+    where = "; ".join(
+        f"offsets {told(ranges)} of partition {number}" for number, ranges in fact.missing.items()
+    )
+    detail = f"{where}: in no object. When they cannot be had again, accept_missing=true takes them for lost"
+    return Result("missing", table, float(fact.missing_records), limits.max_missing, detail)
 
 
 def _freshness(facts: Mapping[str, Facts], limits: Thresholds) -> Result:

@@ -21,12 +21,15 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from pinterest_lake.lake import Lake
+from pinterest_lake.objects import Range, load_progress, without
 from pinterest_lake.schemas import LEDGER
 from pinterest_lake.tables import append, append_new, frame_of, replace_where
 
 PLANNED, COMMITTED = "planned", "committed"
-INCREMENT, REFRESH, RETRY = "increment", "refresh", "retry"
+INCREMENT, REFRESH, RETRY, ACCEPT = "increment", "refresh", "retry", "accept"
 LEDGER_TABLE = "ledger"
+_NUMBERS_LEFT_OUT = 40
+"""How often a refresh tries a larger number, each time twice as far."""
 _COUNTED = ("read", "clean", "superseded", "quarantined", "replaced", "unparsable")
 
 
@@ -35,7 +38,7 @@ class OverlapError(Exception):
 
 
 class LedgerError(Exception):
-    """The ledger has lost rows, so that it takes no more; the text says how to get them back."""
+    """The ledger has lost rows, so that it takes no more; the text says how to go on."""
 
 
 @dataclass(frozen=True)
@@ -125,14 +128,48 @@ class Ledger:
         mine = [step.counts for step in current if step.run_id == self._lake.run_id]
         return sum(mine, Counts()), sum((step.counts for step in current), Counts())
 
-    def plan(self, step: Step) -> None:
-        """Write down what the step will do.
+    def missing(self) -> dict[int, list[Range]]:
+        """Return by partition the offsets of a topic, up to those that are settled, that no step has taken.
 
-        Raises OverlapError when another run has planned a step of this number, which will do something else.
+        Only a topic without transactions and compaction has no such offsets but where records were lost.
         """
-        heard = self._append(step, PLANNED)
-        if not heard["mine"]:
-            raise self._overtaken(step, heard)
+        steps = self._steps(COMMITTED)
+        start = max((step.interval for step in steps if step.kind == REFRESH), default=0)
+        taken: dict[int, list[Range]] = {}
+        for step in steps:
+            if step.interval >= start:
+                for partition, ranges in step.taken.items():
+                    taken.setdefault(int(partition), []).extend((first, end) for first, end in ranges)
+        progress = load_progress(self.state().progress)
+        holes = {
+            partition: without([(0, item.settled)], taken.get(partition, []))
+            for partition, item in progress.items()
+        }
+        return {partition: ranges for partition, ranges in sorted(holes.items()) if ranges}
+
+    def plan(self, step: Step) -> Step:
+        """Write down what the step will do; return it as it is written down.
+
+        Delta remembers the numbers of steps whose rows were taken back by RESTORE or DELETE, and takes none of them
+        again. A refresh, which starts all counts anew, therefore leaves numbers out until it finds one that is taken.
+
+        Raises OverlapError when another run has planned a step of this number, which will do something else, and
+        LedgerError when the ledger has lost rows.
+        """
+        for further in range(_NUMBERS_LEFT_OUT):
+            try:
+                heard = self._append(step, PLANNED)
+            except LedgerError:
+                if step.kind != REFRESH:
+                    raise
+                step = replace(step, interval=step.interval + 2**further)
+                continue
+            if not heard["mine"]:
+                raise self._overtaken(step, heard)
+            return step
+        raise LedgerError(
+            f"{self._table}: {self._name} takes no step up to {step.interval}. Use another schema."
+        )
 
     def commit(self, step: Step) -> None:
         """Write down that the step is done, unless another run that has finished the same plan has done so.
@@ -185,7 +222,8 @@ class Ledger:
         if not found:
             raise LedgerError(
                 f"{self._table}: the ledger does not take step {step.interval}, for it has had one of that number: "
-                f"it was restored to an older version, or rows were deleted. Restore {self._name} to its last version."
+                f"{self._name} was restored to an older version, or rows were deleted from it. Run clean_{self._table} "
+                "with full_refresh=true, which counts anew, or restore the ledger to its last version."
             )
         if found[0]["interval"] > step.interval:
             raise self._overtaken(step, found[0])

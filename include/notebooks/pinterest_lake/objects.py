@@ -7,12 +7,16 @@ perhaps longer, or another one that overlaps it. Plain Python; nothing here know
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pinterest_lake.addresses import redacted
+
+NOTES = "kafka/topics"
+"""Folder in which ``create_topics`` notes which topics the objects come from."""
 
 LOOK_BACK = 256
 """How many of the newest objects of a partition are looked at again.
@@ -32,6 +36,10 @@ Range = tuple[int, int]
 
 class StorageError(Exception):
     """The storage cannot be read; the text says where, why, and what to do."""
+
+
+class PositionError(StorageError):
+    """Objects are not those that the positions taken so far belong to; to try again ends the same."""
 
 
 @dataclass(frozen=True, order=True)
@@ -100,14 +108,15 @@ def _between(known: Sequence[tuple[int, int, int]], offset: int) -> int:
 Progress = dict[int, PartitionProgress]
 
 
-def dump_progress(progress: Progress) -> dict[str, Any]:
-    """As JSON keeps it."""
+def dump_progress(progress: Progress, life: str | None = None) -> dict[str, Any]:
+    """As JSON keeps it, with the life of the topic that it belongs to, where that is known."""
     return {
         str(partition): {
             "next": item.next_offset,
             "floor": item.floor,
             "settled": item.settled,
             "objects": [list(o) for o in item.objects],
+            **({"topic": life} if life else {}),
         }
         for partition, item in sorted(progress.items())
     }
@@ -121,6 +130,11 @@ def load_progress(data: Mapping[str, Any]) -> Progress:
         )
         for partition, item in data.items()
     }
+
+
+def life_of(data: Mapping[str, Any]) -> str | None:
+    """The life of the topic that ``dump_progress`` was told, if it was."""
+    return next((item["topic"] for item in data.values() if "topic" in item), None)
 
 
 def merged(ranges: Iterable[Range]) -> list[Range]:
@@ -223,15 +237,15 @@ def find(lister: Lister, topic: str, progress: Progress) -> Iterator[SinkObject]
 
 
 def _first_offset(digits: str, path: str) -> int:
-    """Parse the offset of an object's name. Raises StorageError unless names sort by it."""
+    """Parse the offset of an object's name. Raises PositionError unless names sort by it."""
     first = int(digits)
     if digits != f"{first:010d}":
-        raise StorageError(
+        raise PositionError(
             f"{path}: the sink pads an offset to ten digits, and this is not named so: a connector with another "
             "filename.offset.zero.pad.width writes here. Set it to 10, and move what it has written elsewhere."
         )
     if first >= MOST_RECORDS:
-        raise StorageError(
+        raise PositionError(
             f"{path}: this partition has come to offset {first:,}, and names of objects sort up to ten digits. "
             "Go on under a new prefix and schema."
         )
@@ -251,22 +265,62 @@ def settled(listed: Iterable[SinkObject]) -> dict[int, int]:
     return ends
 
 
-def check_claims(listed: Iterable[SinkObject], progress: Progress) -> None:
-    """Raise StorageError for offsets that lie both in an object of lines and in one of dead letters.
+def ends(progress: Progress, lengths: Mapping[tuple[int, int], int]) -> dict[tuple[int, int], int]:
+    """Return where each object (partition, first offset) ends: those known before, and those read since."""
+    known = {(partition, o[0]): o[1] for partition, item in progress.items() for o in item.objects}
+    return {**known, **{(partition, first): first + lines for (partition, first), lines in lengths.items()}}
 
-    ``progress`` tells where the listed objects end; where an object is not in it, it counts as one record.
+
+def check_claims(listed: Iterable[SinkObject], ends: Mapping[tuple[int, int], int]) -> None:
+    """Raise PositionError for offsets that lie both in an object of lines and in one of dead letters.
+
+    ``ends`` tells where objects end; one that it does not know counts as one record.
     """
-    ends = {(partition, o[0]): o[1] for partition, item in progress.items() for o in item.objects}
     folders: dict[int, tuple[list[Range], list[Range]]] = {}
     for item in listed:
         end = ends.get((item.partition, item.first), item.first + 1)
         folders.setdefault(item.partition, ([], []))[item.is_dead_letters].append((item.first, end))
     for partition, (lines, envelopes) in sorted(folders.items()):
         if both := within(lines, envelopes):
-            raise StorageError(
+            raise PositionError(
                 f"partition {partition}: offsets {told(both)} lie both in an object of the topic and in one of its "
                 f"dead letters, and only one can be the record. A topic that was made anew, or a second "
                 "connector, has written here: move what is not this topic's elsewhere, and run with full_refresh=true."
+            )
+
+
+@dataclass(frozen=True)
+class TopicNote:
+    """What is noted of a topic beside its objects: its ``life`` differs from that of any other topic of its name."""
+
+    life: str
+    partitions: int
+
+    @classmethod
+    def parse(cls, text: str) -> TopicNote:
+        """Read a note as ``create_topics`` writes it."""
+        note = json.loads(text)
+        return cls(f"{note['cluster_id']}/{note['topic_id']}", int(note["partitions"]))
+
+    def check_life(self, topic: str, known: str | None) -> None:
+        """Raise PositionError when what was taken so far belongs to another life of the topic."""
+        if known not in {None, self.life}:
+            raise PositionError(
+                f"{topic} is not the topic whose records were taken in: that was {known} (cluster/topic id), and "
+                f"{NOTES}/{topic}.json names {self.life}. Its offsets begin anew, so new records would pass for read. "
+                "When the earlier topic's objects are moved elsewhere, run with full_refresh=true: the table then "
+                "holds the new topic's records only. To keep both, set prefix and schema to names not used before."
+            )
+
+    def check_partitions(self, topic: str, listed: Iterable[SinkObject]) -> None:
+        """Raise PositionError for objects of a partition that the topic did not have."""
+        added = sorted({item.partition for item in listed if item.partition >= self.partitions})
+        if added:
+            raise PositionError(
+                f"{topic} had {self.partitions} partition(s) by {NOTES}/{topic}.json, and there are objects of "
+                f"partition {told([(number, number + 1) for number in added])}. Versions of a post in different "
+                "partitions have no order: an older one can win. Set prefix and schema to names not used before. Where "
+                "no post is sent in two versions, delete the note; pinterest_msk_ingestion then notes it anew."
             )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from pinterest_lake.objects import DEAD_LETTERS, Take
+from pinterest_lake.objects import DEAD_LETTERS, NOTES, Lister, Take, TopicNote
 
 _NAME = r"\+([0-9]+)\+([0-9]+)\.json\z"
 _IN_ENVELOPES = rf"{re.escape(DEAD_LETTERS)}{_NAME}"
@@ -20,6 +20,13 @@ def read_objects(spark: SparkSession, paths: Sequence[str]) -> DataFrame:
         return spark.createDataFrame([], "path string, content binary")
     files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(list(paths))
     return files.select("path", "content")
+
+
+def topic_note(spark: SparkSession, lister: Lister, topic: str) -> TopicNote | None:
+    """Read what ``create_topics`` has noted of a topic beside its objects; None where it has noted nothing."""
+    paths = [path for path, _ in lister.files(NOTES, "") if path.endswith(f"/{topic}.json")]
+    contents = read_objects(spark, paths).select("content").collect() if paths else []
+    return TopicNote.parse(bytes(contents[0]["content"]).decode()) if contents else None
 
 
 def lines(objects: DataFrame) -> DataFrame:

@@ -198,7 +198,9 @@ LEDGER = T.StructType([
     _column("table", T.StringType(), "clean table the records were meant for"),
     _column("interval", T.LongType(), "number of the step; steps of a table are taken one after the other"),
     _column("event", T.StringType(), "planned, before anything is written; committed, when all is"),
-    _column("kind", T.StringType(), "increment; refresh: all counts start anew; retry: out of quarantine"),
+    _column(
+        "kind", T.StringType(), "increment; refresh: all counts anew; retry: out of quarantine; accept: lost"
+    ),
     _column("run_id", T.StringType(), "run that did it"),
     _column("at", T.TimestampType(), "when"),
     _column("read", T.LongType(), "records read in this step"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from pinterest_lake.schemas import RECORDS, clean_columns
 from tests.include.notebooks import model
 from tests.include.notebooks.conftest import FakeDbutils, Workspace, workspace_in
 from tests.include.notebooks.test_quality import HOSTILE, geo
+from tests.support import history
 
 Records = dict[tuple[int, int], bytes | None]
 """(offset, partition) → bytes: in this order, the newest is the last."""
@@ -48,7 +49,12 @@ class Reader:
         self.records |= {(first + number, partition): value for number, value in enumerate(values)}
 
     def run(
-        self, *, full_refresh: bool = False, retry_quarantined: bool = False, run_id: str = ""
+        self,
+        *,
+        full_refresh: bool = False,
+        retry_quarantined: bool = False,
+        accept_missing: bool = False,
+        run_id: str = "",
     ) -> tuple[Counts, Counts]:
         self.runs += 1
         lake = self.workspace.lake(run_id or f"run-{self.runs}")
@@ -60,6 +66,7 @@ class Reader:
             lister,
             full_refresh=full_refresh,
             retry_quarantined=retry_quarantined,
+            accept_missing=accept_missing,
         )
 
     def table(self, name: str) -> Any:
@@ -100,6 +107,34 @@ class Reader:
         assert total.by_reason == {
             reason: count for reason, count in Counter(reasons.values()).items() if reason
         } | {reason: 0 for reason, count in total.by_reason.items() if count == 0}
+        assert not (report := self.report(reasons)), report
+
+    def report(self, reasons: Mapping[tuple[int, int], str | None]) -> history.Report:
+        """What the checker says, which knows of the bucket and the tables, and nothing of the pipeline."""
+        put = [
+            replace(record, ind=None if reasons[offset, partition] else record.ind)
+            for (offset, partition), raw in self.records.items()
+            if (record := history.record_of("geo", partition, offset, raw))
+        ]
+        storage = self.workspace.storage
+        objects = {
+            str(path.relative_to(storage)): path.read_bytes() for path in storage.glob("topics/*/*/*.json")
+        }
+        return history.check(
+            put,
+            landed=history.lines_of(objects, "pinterest"),
+            rows=[
+                history.Record("geo", str(row["_partition"]), row["_offset"], row["ind"])
+                for row in self.table("geo").select("ind", "_partition", "_offset").collect()
+            ],
+            held=[
+                history.Record(
+                    "geo", row["shard"], int(row["position"]), None, row["raw"] and bytes(row["raw"])
+                )
+                for row in self.table("quarantine").select("shard", "position", "raw").collect()
+            ],
+            counted={"geo": history.counts_of(self.table("ledger").collect(), "geo")},
+        )
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from pinterest_lake.objects import (
     BucketLister,
     FolderLister,
     PartitionProgress,
+    PositionError,
     SinkObject,
     StorageError,
     Take,
@@ -173,14 +174,14 @@ class Batch:
         self.lists += [item for item in self.sink.listed(dead=dead) if item.first >= floor]
 
     def read(self) -> None:
-        objects.check_claims(self.lists, self.progress)
         found = candidates(self.lists, self.progress)
         now = {item: self.sink.stored[item.is_dead_letters, item.first] for item in found}
         takes = assign({(0, item.first): lines for item, lines in now.items()}, self.progress)
         read = [(item.first, item.first + lines, item.size) for item, lines in now.items()]
         before = self.progress.get(0, PartitionProgress())
         self.progress[0] = before.advanced(read, objects.settled(self.lists).get(0, 0))
-        objects.check_claims(self.lists, self.progress)
+        lengths = {(0, item.first): lines for item, lines in now.items()}
+        objects.check_claims(self.lists, objects.ends({0: before}, lengths))
         self.taken += [offset for item in takes for offset in range(item.start, item.end)]
         self.lists = []
         holes = set(range(self.progress[0].settled)) - set(self.taken)
@@ -268,13 +269,13 @@ def test_one_offset_in_both_folders_is_refused() -> None:
     envelope = SinkObject(0, 2, 9, "topics/t.dead-letters/partition=0/t.dead-letters+0+0000000002.json")
     same = replace(envelope, first=0)
     objects.check_claims([lines, envelope], {})
-    with pytest.raises(StorageError, match="partition 0: offsets 0 lie both"):
+    with pytest.raises(PositionError, match="partition 0: offsets 0 lie both"):
         objects.check_claims([lines, same], {})
-    progress = {0: PartitionProgress(objects=((0, 3, 30), (2, 4, 9)))}
-    with pytest.raises(StorageError, match=r"partition 0: offsets 2 lie both in .*full_refresh=true"):
-        objects.check_claims([lines, envelope], progress)
-    objects.check_claims([lines, envelope], {0: PartitionProgress(objects=((0, 2, 30), (2, 4, 9)))})
-    objects.check_claims([lines, replace(envelope, partition=1)], progress)
+    ends = objects.ends({0: PartitionProgress(objects=((0, 3, 30),))}, {(0, 2): 2})
+    with pytest.raises(PositionError, match=r"partition 0: offsets 2 lie both in .*full_refresh=true"):
+        objects.check_claims([lines, envelope], ends)
+    objects.check_claims([lines, envelope], {**ends, (0, 0): 2})
+    objects.check_claims([lines, replace(envelope, partition=1)], ends)
 
 
 class Bucket:
@@ -325,7 +326,7 @@ def test_listing_starts_where_the_look_back_does() -> None:
 )
 def test_names_that_do_not_sort_by_their_offset_are_refused(name: str, why: str) -> None:
     bucket = Bucket({f"topics/p.pin/partition=0/{name}": 9})
-    with pytest.raises(StorageError, match=rf"{re.escape(name)}.*{why}"):
+    with pytest.raises(PositionError, match=rf"{re.escape(name)}.*{why}"):
         list(find(BucketLister("s3://b", "b", "", bucket), "p.pin", {}))
 
 

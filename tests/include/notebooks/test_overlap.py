@@ -13,7 +13,7 @@ from pinterest_lake.batch import Batch
 from pinterest_lake.ledger import COMMITTED, PLANNED, Ledger, LedgerError, OverlapError
 from pinterest_lake.schemas import TOPICS
 from tests.include.notebooks.conftest import Workspace
-from tests.include.notebooks.test_batch import Crash, Reader, _crash
+from tests.include.notebooks.test_batch import Crash, Reader, _crash, held_and_then_readable
 from tests.include.notebooks.test_quality import geo
 
 
@@ -127,6 +127,53 @@ def test_a_full_refresh_beside_a_run_leaves_one_of_each(reader: Reader, where: A
     reader.check()
 
 
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [(tables, "merge_newest"), (Ledger, "commit")],
+    ids=["before the rows", "before the commit"],
+)
+def test_a_step_that_replaces_rows_is_counted_as_it_was_planned(
+    reader: Reader, where: Any, name: str
+) -> None:
+    """The second run finishes it when the rows are, or are not, replaced already: the counts are the plan's."""
+    reader.put(0, [geo(ind=1), geo(ind=2)])
+    reader.run()
+    reader.put(2, [geo(ind=1, country="newer"), b"bad", geo(ind=3)])
+    with meanwhile(where, name, lambda: reader.run(run_id="second")):
+        reader.run(run_id="first")
+    reader.check()
+    assert events(reader)[2:] == [(2, COMMITTED, "second"), (2, PLANNED, "first")]
+
+
+def test_quarantine_is_not_read_again_in_the_place_of_another_runs_step(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_and_then_readable(reader, monkeypatch)
+
+    def second() -> None:
+        reader.put(8, [geo(ind=2, country="newest"), b"worse"])
+        reader.run(run_id="second")
+
+    with meanwhile(Ledger, "plan", second), pytest.raises(OverlapError, match="run second is at work"):
+        reader.run(retry_quarantined=True, run_id="retry")
+    reader.run(retry_quarantined=True, run_id="retry")
+    reader.check()
+
+
+@pytest.mark.parametrize("name", ["merge_newest", "release"])
+def test_a_full_refresh_beside_quarantine_that_is_read_again(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    held_and_then_readable(reader, monkeypatch)
+    with (
+        meanwhile(tables, name, lambda: reader.run(full_refresh=True, run_id="refresh")),
+        pytest.raises(OverlapError, match="run refresh is at work"),
+    ):
+        reader.run(retry_quarantined=True, run_id="retry")
+    reader.check()
+    assert reader.run()[0].read == 0
+
+
 @pytest.mark.parametrize("name", ["replace_quarantine", "replace_rows"])
 def test_a_late_full_refresh_takes_nothing_back(reader: Reader, name: str) -> None:
     """Another run finishes the refresh, and takes in more, before the first one writes."""
@@ -141,24 +188,38 @@ def test_a_late_full_refresh_takes_nothing_back(reader: Reader, name: str) -> No
     reader.check()
 
 
-def test_a_ledger_that_was_rolled_back_is_told(reader: Reader) -> None:
+def test_a_ledger_that_was_rolled_back_is_told_and_a_full_refresh_heals_it(reader: Reader) -> None:
     """RESTORE takes rows back, and not what Delta knows of their writers: no later step would be written down."""
     reader.put(0, [geo(ind=1)])
     reader.run()
-    ledger = reader.workspace.lake().table("ledger")
-    before = reader.workspace.version("ledger")
-    reader.put(1, [geo(ind=2)])
+    lake, spark = reader.workspace.lake(), reader.workspace.spark
+    before = {name: reader.workspace.version(name) for name in ("ledger", "geo")}
+    for first in (1, 2, 3):
+        reader.put(first, [geo(ind=first + 1)])
+        reader.run()
+    for name, version in before.items():
+        spark.sql(f"RESTORE TABLE {lake.table(name)} TO VERSION AS OF {version}")
+    with pytest.raises(
+        LedgerError, match=r"geo: the ledger does not take step 2.* Run clean_geo with full_refresh=true"
+    ):
+        reader.run()
+    reader.run(full_refresh=True, run_id="refresh")
+    reader.check()
+    assert events(reader)[2:] == [(5, COMMITTED, "refresh"), (5, PLANNED, "refresh")], (
+        "beyond those that were had"
+    )
+    reader.put(4, [geo(ind=1, country="newer"), b"bad"])
+    assert reader.run()[0].read == 2
+    reader.check()
+
+
+def test_a_ledger_whose_rows_were_deleted_is_told_and_a_full_refresh_heals_it(reader: Reader) -> None:
+    reader.put(0, [geo(ind=1), b"bad"])
     reader.run()
-    newest = reader.workspace.version("ledger")
-    reader.workspace.spark.sql(f"RESTORE TABLE {ledger} TO VERSION AS OF {before}")
-    reader.put(2, [geo(ind=3)])
-    for full_refresh in (False, True):
-        with pytest.raises(
-            LedgerError, match=r"geo: the ledger does not take step 2.* Restore .*`ledger` to its last"
-        ):
-            reader.run(full_refresh=full_refresh)
-    reader.workspace.spark.sql(f"RESTORE TABLE {ledger} TO VERSION AS OF {newest}")
-    reader.run()
+    reader.workspace.spark.sql(f"DELETE FROM {reader.workspace.lake().table('ledger')}")
+    with pytest.raises(LedgerError, match="geo: the ledger does not take step 1"):
+        reader.run()
+    reader.run(full_refresh=True)
     reader.check()
 
 
