@@ -88,6 +88,8 @@ def main(folder: Path, sizes: list[int]) -> None:
         region="us-east-1",
         driver_memory="4g",
         scratch=str(folder / "scratch"),
+        legacy_features=True,
+        catalogs=(),
         warm=True,
     )
     spark = session.start(settings, {})

@@ -17,12 +17,13 @@ from local.databricks.workspace import object_id
 class Access:
     """Who the login is and what it has.
 
-    ``catalogs`` and ``external_locations`` are what exists, each with the privileges that the login has on it;
-    ``schemas`` are those of the catalogs, ``catalog.schema``; an external location is named by its URL.
+    ``catalogs``, ``schemas``, ``volumes`` and ``external_locations`` are what exists, each with the privileges that the
+    login has on it. Names are full (``catalog.schema.volume``); an external location is named by its URL.
     """
 
     catalogs: dict[str, list[str]] = field(default_factory=dict)
     schemas: dict[str, list[str]] = field(default_factory=dict)
+    volumes: dict[str, list[str]] = field(default_factory=dict)
     external_locations: dict[str, list[str]] = field(default_factory=dict)
     service_credentials: list[str] = field(default_factory=list)
     instance_profiles: list[str] = field(default_factory=list)
@@ -52,10 +53,11 @@ class Access:
         known: dict[str, Collection[str]] = {
             "catalogs": self.catalogs,
             "schemas": self.schemas,
+            "volumes": self.volumes,
             "credentials": self.service_credentials,
         }
         if name not in known[kind]:
-            one = {"catalogs": "Catalog", "schemas": "Schema", "credentials": "Credential"}[kind]
+            one = kind.removesuffix("s").capitalize()
             raise ApiError("RESOURCE_DOES_NOT_EXIST", f"{one} '{name}' does not exist.")
         described = {"name": name.rpartition(".")[2], "full_name": name}
         return {**described, "purpose": "SERVICE"} if kind == "credentials" else described
@@ -73,6 +75,7 @@ class Access:
         granted: Mapping[str, list[str]] = {
             "catalog": self.catalogs,
             "schema": self.schemas,
+            "volume": self.volumes,
             "external_location": {_location_name(url): had for url, had in self.external_locations.items()},
         }.get(kind, {})
         if name not in granted:

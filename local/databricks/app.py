@@ -307,6 +307,7 @@ def _access(access: Access) -> dict[tuple[str, str], Handler]:
         ("GET", "instance-profiles/list"): lambda values: access.profiles(),
         ("GET", f"{unity}/catalogs/*"): securable("catalogs"),
         ("GET", f"{unity}/schemas/*"): securable("schemas"),
+        ("GET", f"{unity}/volumes/*"): securable("volumes"),
         ("GET", f"{unity}/credentials/*"): securable("credentials"),
         ("GET", f"{unity}/external-locations"): lambda values: access.locations(),
         ("GET", f"{unity}/effective-permissions/*/*"): effective,

@@ -256,6 +256,26 @@ def external_location(view: View) -> Iterator[Result]:
         yield missing(thing, f"none covers {storage}", remedy)
 
 
+def volume(view: View) -> Iterator[Result]:
+    """Yield whether the volume is there that takes the place of a bucket."""
+    from databricks.sdk.errors import NotFound
+
+    parts = view.context.settings.storage.removeprefix("dbfs:").strip("/").split("/")
+    if parts[0] != "Volumes":
+        return
+    name = ".".join(parts[1:4])
+    try:
+        view.client.volumes.read(name)
+    except NotFound:
+        yield missing(
+            "volume",
+            f"there is no volume {name}, or it is closed to {view.name}",
+            f"CREATE VOLUME {name}; GRANT READ VOLUME, WRITE VOLUME ON VOLUME {name} TO `{view.name}`",
+        )
+    else:
+        yield _granted(view, "volume", name, ("READ_VOLUME", "WRITE_VOLUME"))
+
+
 def login_of_the_streams(view: View) -> Iterator[Result]:
     """Yield whether the streams' own login is there: a secret scope or a service credential."""
     from databricks.sdk.errors import NotFound
@@ -348,6 +368,7 @@ LOOKS: dict[str, Look] = {
     "folder of the notebooks": folder,
     "catalog": catalog,
     "external location": external_location,
+    "volume": volume,
     "login of the streams": login_of_the_streams,
 }
 CHECKS = {"workspace": workspace}

@@ -37,6 +37,7 @@ ACCESS = {
         "old": ["USE_CATALOG"],
     },
     "schemas": {"old.pinterest": ["USE_SCHEMA", "SELECT"], "old.full": ["ALL_PRIVILEGES"]},
+    "volumes": {"main.lake.posts": ["ALL_PRIVILEGES"], "main.lake.read": ["READ_VOLUME"]},
     "external_locations": {
         "s3://lake": ["READ_FILES", "WRITE_FILES"],
         "s3://lake/closed": ["READ_FILES"],
@@ -188,6 +189,18 @@ WRONG = {
         {"storage": "s3://lake/closed/x"},
         *("external location", "has not WRITE FILES on lake-closed", "ON EXTERNAL LOCATION lake-closed TO"),
     ),
+    "no such volume": (
+        {"storage": "/Volumes/main/lake/gone/pinterest"},
+        *("volume", "there is no volume main.lake.gone", "CREATE VOLUME main.lake.gone; GRANT READ VOLUME"),
+    ),
+    "a volume that is read only": (
+        {"storage": "dbfs:/Volumes/main/lake/read"},
+        *(
+            "volume",
+            "has not WRITE VOLUME on main.lake.read",
+            "GRANT WRITE VOLUME ON VOLUME main.lake.read TO",
+        ),
+    ),
     "a secret scope without values": (
         {"secret_scope": "aws", "service_credential": ""},
         *(
@@ -219,6 +232,11 @@ def test_what_is_put_wrong_is_named_with_its_remedy(look, url, changes, thing, f
 def test_a_policy_may_decide_what_a_cluster_leaves_open(look):
     left_open = {"spark_version": None, "node_type_id": None, "data_security_mode": None, "policy_id": "P"}
     assert look(compute=cluster(**left_open)) == {}
+
+
+def test_a_volume_may_take_the_place_of_the_bucket(look):
+    assert look(storage="/Volumes/main/lake/posts") == {}
+    assert "volume: main.lake.posts: READ_VOLUME, WRITE_VOLUME" in look.lines
 
 
 def test_an_existing_schema_wants_its_own_grants(look):
