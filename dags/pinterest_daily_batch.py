@@ -198,7 +198,7 @@ def pinterest_daily_batch() -> None:
         "queries",
         source="batch",
         max_age_hours="{{ '' if params.max_age_hours is none else params.max_age_hours }}",
-        max_missing="{{ params.max_missing }}",
+        max_missing="{{ params.max_missing | int }}",
         **shares,
     )
     publish = PublishAnswersOperator(

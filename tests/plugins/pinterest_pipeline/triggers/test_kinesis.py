@@ -264,8 +264,8 @@ class TestCommitted:
         arrivals = [datetime.fromtimestamp(now + seconds, UTC) for seconds in (-1, -0.5)]
         date = format_datetime(datetime.fromtimestamp(int(now + ahead), UTC), usegmt=True)
         client = mock.Mock(
-            get_shard_iterator=mock.AsyncMock(return_value={"ShardIterator": "first"}),
-            get_records=mock.AsyncMock(
+            get_shard_iterator=mock.Mock(return_value={"ShardIterator": "first"}),
+            get_records=mock.Mock(
                 return_value={
                     "Records": [
                         {"SequenceNumber": str(n), "ApproximateArrivalTimestamp": at}
@@ -275,7 +275,7 @@ class TestCommitted:
                     "MillisBehindLatest": 0,
                 }
             ),
-            list_shards=mock.AsyncMock(
+            list_shards=mock.Mock(
                 return_value={
                     "Shards": [{"ShardId": "shardId-0"}],
                     "ResponseMetadata": {"HTTPHeaders": {"date": date}},
