@@ -1,10 +1,10 @@
 """
 # S3 → clean tables → the eight answers
 
-Every day at midnight UTC, and whenever it is triggered, five Databricks notebooks turn the topics' objects in
-the bucket into the clean tables `pin`, `geo` and `user` and answer the eight questions. The answers are then
-published as `answers/latest.json`. On Sundays, and when the parameter `maintain` is set, a sixth puts the tables'
-small files together and deletes old ones.
+Whenever `pinterest_msk_ingestion` has landed records, every day at midnight UTC, and when it is triggered, five
+Databricks notebooks turn the topics' objects in the bucket into the clean tables `pin`, `geo` and `user` and answer the
+eight questions. The answers are then published as `answers/latest.json`. On Sundays, and when the parameter `maintain`
+is set, a sixth puts the tables' small files together and deletes old ones.
 
 ## When a task fails
 
@@ -23,8 +23,8 @@ The run page (link on the task) has the notebook's output and traceback.
 - `maintenance_due` and `maintain` (`OPTIMIZE`, `VACUUM`): the answers are out by then, and they may simply be
   cleared. Where maintenance is not due, `maintain` is skipped.
 
-Runs queue behind each other, whether they are scheduled, triggered or cleared. A backfill is refused: a run takes
-everything that is new, whatever its date.
+Runs queue behind each other, whether they are scheduled, triggered, started by new data or cleared. A backfill is
+refused: a run takes everything that is new, whatever its date.
 
 Each notebook is a Databricks run of its own. **Retrying or clearing a task starts a new run**, and every
 notebook may be run again at any time: merging the same records twice changes nothing.
@@ -38,7 +38,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import CronTriggerTimetable, Param, chain, dag, get_current_context, task
+from airflow.sdk import (
+    AssetOrTimeSchedule,
+    CronTriggerTimetable,
+    Param,
+    chain,
+    dag,
+    get_current_context,
+    task,
+)
 
 from pinterest_pipeline import upkeep
 from pinterest_pipeline.alarms import failed_run
@@ -105,9 +113,12 @@ def threshold(name: str, default: int, what: str) -> Param:
 
 @dag(
     description="Clean tables and the eight answers from everything the topics have landed in S3.",
-    # With a start date in the past, switching the DAG on would at once run it for the midnight before.
-    # False would run it at once until 02:24: Airflow takes a tenth of a day for "just missed"
-    schedule=CronTriggerTimetable("0 0 * * *", timezone="UTC", run_immediately=timedelta(0)),
+    schedule=AssetOrTimeSchedule(
+        assets=[ASSETS.topics_landed],
+        # With a start date in the past, switching the DAG on would at once run it for the midnight before.
+        # False would run it at once until 02:24: Airflow takes a tenth of a day for "just missed"
+        timetable=CronTriggerTimetable("0 0 * * *", timezone="UTC", run_immediately=timedelta(0)),
+    ),
     start_date=None,
     catchup=False,
     max_active_runs=1,

@@ -39,8 +39,9 @@ prefix. Nothing else here stops or deletes what it has not made.
   `[pinterest] may_delete_streams` is false; waits until they are gone): permissions of `aws_default`. Streams that are
   made anew under the same names need new checkpoints: delete the folder `[pinterest] checkpoint_dir`. The tables stay.
 
-A retry of `start_job` finds the run it has started. A retry of `emulate` posts again, which changes nothing: the
-newest record of a post wins. The run's ledger is the XCom of `reconcile`.
+A retry of `start_job` finds the run it has started. A retry of `emulate` goes on where something has failed first, and
+a task that is cleared begins anew: records that come twice change nothing, as the newest record of a post wins. The
+run's ledger is the XCom of `reconcile`.
 """
 
 from __future__ import annotations
@@ -57,10 +58,9 @@ from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
 from pinterest_pipeline.emulating import (
     EMULATE_TIMEOUT,
+    EmulationProgress,
     checked,
     emulation_params,
-    log_progress,
-    push_report,
     refuse_endless,
 )
 from pinterest_pipeline.exceptions import ParametersRefused
@@ -269,6 +269,7 @@ def pinterest_kinesis_streams() -> None:
         if params["posts"] == 0:  # no reason to open the source
             return checked(Report(0, params["seed"], params["order"]).as_dict(), ti)
         sender = StreamSender(ApiGatewayHook().get_conn(), SETTINGS)
+        progress = EmulationProgress(context)
         with Source(source_url(BaseHook.get_connection("pinterest_source"))) as source:
             report = run_emulation(
                 source,
@@ -277,8 +278,9 @@ def pinterest_kinesis_streams() -> None:
                 seed=params["seed"],
                 order=params["order"],
                 pace=params["rate"],
-                progress=log_progress(),
-                account=lambda report: push_report(report.as_dict(), ti),
+                progress=progress,
+                account=progress.account,
+                resume=progress.resumed,
             )
         return checked(report.as_dict(), ti, retriable=report.retriable > 0)
 

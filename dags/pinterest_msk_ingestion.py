@@ -22,8 +22,9 @@ bucket; and checks that nothing was lost on the way.
 - `reconcile` (drawn = missing + acknowledged + failed, acknowledged = landed): the message names leg, table and
   counts.
 
-A retry of `emulate` posts again: every record may then exist twice, which changes nothing further on, because
-the newest record of a post wins. The run's ledger is the XCom of `reconcile`.
+A retry of `emulate` goes on where something has failed first; a task that is cleared begins anew. Records may then
+exist twice, which changes nothing further on, because the newest record of a post wins. The run's ledger is the XCom
+of `reconcile`.
 
 Settings are options of `[pinterest]`; addresses and credentials are in the connections `pinterest_source`,
 `pinterest_api`, `pinterest_kafka` and `aws_default`.
@@ -42,10 +43,9 @@ from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
 from pinterest_pipeline.emulating import (
     EMULATE_TIMEOUT,
+    EmulationProgress,
     checked,
     emulation_params,
-    log_progress,
-    push_report,
     refuse_endless,
 )
 from pinterest_pipeline.hooks.kafka import KafkaHook
@@ -113,6 +113,7 @@ def pinterest_msk_ingestion() -> None:
         context = get_current_context()
         params, ti = whole_numbers(context["params"]), context["ti"]
         sender = TopicSender(ApiGatewayHook().get_conn(), SETTINGS)
+        progress = EmulationProgress(context)
         with Source(source_url(BaseHook.get_connection("pinterest_source"))) as source:
             report = run_emulation(
                 source,
@@ -121,8 +122,9 @@ def pinterest_msk_ingestion() -> None:
                 seed=params["seed"],
                 order=params["order"],
                 pace=params["rate"],
-                progress=log_progress(),
-                account=lambda report: push_report(report.as_dict(), ti),
+                progress=progress,
+                account=progress.account,
+                resume=progress.resumed,
             )
         return checked(report.as_dict(), ti, retriable=report.retriable > 0)
 

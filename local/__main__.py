@@ -170,9 +170,10 @@ def dag(arguments: argparse.Namespace) -> int:
     return 0 if run_dag(settings.load(settings.home_folder()), arguments.dag_id, conf) == "success" else 1
 
 
-def run_dag(stack: settings.Stack, dag_id: str, conf: dict[str, Any]) -> str:
+def run_dag(stack: settings.Stack, dag_id: str, conf: dict[str, Any], *, by_data_since: str = "") -> str:
+    """Run a DAG, or follow the run that new data have started; return how it has ended."""
     api = AirflowApi(stack)
-    run_id = api.trigger(dag_id, conf)
+    run_id = api.run_of_new_data(dag_id, by_data_since) if by_data_since else api.trigger(dag_id, conf)
     say(f"  {dag_id}  run {run_id}")
     start = time.monotonic()
     state = api.wait(dag_id, run_id, say)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 from typing import Any, Literal, Protocol
@@ -62,8 +62,8 @@ class Tally:
 class OffsetRanges:
     """A set of offsets as inclusive ranges, merged as it grows: small however many offsets there are."""
 
-    def __init__(self) -> None:
-        self._ranges: list[list[int]] = []
+    def __init__(self, ranges: Sequence[Sequence[int]] = ()) -> None:
+        self._ranges = [list(bounds) for bounds in ranges]
 
     def add(self, offset: int) -> None:
         at = bisect_right(self._ranges, [offset, offset])
@@ -145,6 +145,19 @@ class Report:
             "positions": topics | streams,
         }
 
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Report:
+        """The report of a run without failures, from what `as_dict` made of it."""
+        report = cls(told["posts"], told["seed"], told["order"])
+        report.tables = {table: Tally(**counts) for table, counts in told["tables"].items()}
+        for name, places in told["positions"].items():
+            for place, at in places.items():
+                if isinstance(at, dict):
+                    report.shards.setdefault(name, {})[place] = ShardPosition(**at)
+                else:
+                    report.offsets.setdefault(name, {})[place] = OffsetRanges(at)
+        return report
+
     def settle(self, table: str, number: int, destination: str, result: Any) -> None:
         """Count what became of one record."""
         tally = self.tables[table]
@@ -182,6 +195,7 @@ def emulate(
     batch_size: int = 500,
     progress: Progress | None = None,
     account: Progress | None = None,
+    resume: Mapping[str, Any] | None = None,
 ) -> Report:
     """Draw posts and send their records, table by table; return what became of each.
 
@@ -195,6 +209,8 @@ def emulate(
     :param progress: called with the report so far after each batch
     :param account: called with the report when an exception ends the run, before it propagates: an error of the
         source, but also a timeout or an interruption
+    :param resume: an earlier report of the same posts, as a dict and without failures: what it tells of is not
+        sent again, and is part of the new report
     :raises ValueError: an argument is out of range, or the sequential order has fewer posts than asked for
     :raises SourceError: the source went away
     """
@@ -207,6 +223,7 @@ def emulate(
         pace=pace,
         batch_size=batch_size,
         progress=progress,
+        resume=resume,
     )
     try:
         return emulation.run()
@@ -238,12 +255,13 @@ class Emulation:
         pace: Pace = None,
         batch_size: int = 500,
         progress: Progress | None = None,
+        resume: Mapping[str, Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         posts, seed = _whole("posts", posts), _whole("seed", seed)
         _check(source, posts, order, pace, batch_size)
-        self.report = Report(posts, seed, order)
+        self.report = Report.from_dict(resume) if resume else Report(posts, seed, order)
         self._source = source
         self._sender = sender
         self._pace = pace
@@ -258,7 +276,8 @@ class Emulation:
     def run(self) -> Report:
         """Send everything; return the report, which is whole whatever ends the run."""
         report = self.report
-        draws = islice(draw(report.seed) if report.order == "classic" else self._walk(), report.posts)
+        draws = draw(report.seed) if report.order == "classic" else self._walk()
+        draws = islice(draws, report.drawn, report.posts)
         try:
             for numbers in self._batches(draws):
                 self._send(numbers)

@@ -16,6 +16,7 @@ from local.stack.settings import Stack
 
 FINISHED = {"success", "failed"}
 TOLD = FINISHED | {"running", "deferred", "up_for_retry", "upstream_failed"}
+LONGEST_WAIT_FOR_A_RUN = 120
 PAGE = 100
 """Airflow gives no more at once."""
 
@@ -110,6 +111,22 @@ class AirflowApi:
         self.call("PATCH", _dag(dag_id), json={"is_paused": False})
         run = self.call("POST", f"{_dag(dag_id)}/dagRuns", json={"conf": conf, "logical_date": None})
         return str(run["dag_run_id"])
+
+    def run_of_new_data(self, dag_id: str, since: str) -> str:
+        """Wait for the run that new data start; return its id.
+
+        :param since: moment (ISO 8601) from which on it may have begun.
+        :raises StackError: there is none.
+        """
+        query = {"run_type": "asset_triggered", "run_after_gte": since, "order_by": "run_after", "limit": 1}
+        end = time.monotonic() + LONGEST_WAIT_FOR_A_RUN
+        while time.monotonic() < end:
+            if runs := self.call("GET", f"{_dag(dag_id)}/dagRuns", params=query)["dag_runs"]:
+                return str(runs[0]["dag_run_id"])
+            time.sleep(0.5)
+        raise StackError(
+            f"New data have started no run of {dag_id}. Is it paused? {self.stack.url('airflow')}"
+        )
 
     def wait(self, dag_id: str, run_id: str, say: Callable[[str], None]) -> str:
         """Wait for the run's end, telling every task's state as it changes. Returns ``success`` or ``failed``."""

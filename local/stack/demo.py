@@ -6,6 +6,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -46,7 +47,7 @@ def run_demo(
     arguments: argparse.Namespace,
     *,
     start_stack: Callable[[settings.Stack], None],
-    run_dag: Callable[[settings.Stack, str, dict[str, Any]], str],
+    run_dag: Callable[..., str],
     read_answers: Callable[[settings.Stack], str],
     say: Callable[[str], None],
 ) -> int:
@@ -62,12 +63,13 @@ def run_demo(
     say("\n3/4 The three DAGs")
     emulation = {"posts": posts, "seed": seed}
     ledgers = {}
-    for dag_id, conf in (
-        ("pinterest_msk_ingestion", emulation),
-        ("pinterest_daily_batch", {}),
-        ("pinterest_kinesis_streams", emulation),
+    now = datetime.now(UTC).isoformat()
+    for dag_id, conf, how in (
+        ("pinterest_msk_ingestion", emulation, {}),
+        ("pinterest_daily_batch", {}, {"by_data_since": now}),
+        ("pinterest_kinesis_streams", emulation, {}),
     ):
-        if run_dag(stack, dag_id, conf) != "success":
+        if run_dag(stack, dag_id, conf, **how) != "success":
             say(f"\nThe run failed. Look at it in Airflow: {stack.url('airflow')}/dags/{dag_id}")
             return 1
         ledgers[dag_id] = _last_ledger(stack, dag_id)

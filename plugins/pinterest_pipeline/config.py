@@ -32,6 +32,9 @@ ENDPOINT = r"https?://[\w.-]+(?::[0-9]+)?(?:/[\w./-]*)?"
 """Folders and endpoints as the notebooks accept them, who have the same patterns."""
 TABLES = ("pin", "geo", "user")
 
+LONGEST_POLL_SECONDS = 60
+"""The shortest wait is of ten minutes, and ends when there is no time for another look."""
+
 # Dedicated access mode, as the Jobs API calls it, by its old name and its new one.
 DEDICATED = ("SINGLE_USER", "DATA_SECURITY_MODE_DEDICATED")
 
@@ -191,8 +194,10 @@ class Settings:
             raise option("topic_partitions", f"at least 1, or -1, not {self.topic_partitions}")
         if self.topic_replication != -1 and self.topic_replication < 1:
             raise option("topic_replication", f"at least 1, or -1, not {self.topic_replication}")
-        if self.poll_seconds < 1:
-            raise option("poll_seconds", f"at least 1, not {self.poll_seconds}")
+        if not 1 <= self.poll_seconds <= LONGEST_POLL_SECONDS:
+            raise option(
+                "poll_seconds", f"at least 1, at most {LONGEST_POLL_SECONDS}, not {self.poll_seconds}"
+            )
         if self.stream_compute.serverless:
             raise option("stream_compute", "serverless compute runs no continuous stream; name a cluster")
         mode = self.stream_compute.new_cluster.get("data_security_mode")

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Param
+from airflow.sdk import Context, Param
 
 from pinterest_pipeline.exceptions import ParametersRefused, RecordsFailed
 from pinterest_pipeline.params import number_param
+from pinterest_pipeline.tries import TryMemory
 
 log = logging.getLogger(__name__)
 
@@ -109,11 +110,49 @@ def log_progress() -> Callable[[Any], None]:
     return progress
 
 
+class EmulationProgress:
+    """
+    Keeps what was sent before anything failed: a retry goes on from there.
+
+    What followed is sent again, which changes nothing: the newest record of a post wins.
+
+    :param context: the task's context.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._ti = context["ti"]
+        self._memory = TryMemory(context, "report")
+        self._log = log_progress()
+        self._kept_at = time.monotonic()
+        self._whole: dict[str, Any] | None = None
+        self.resumed: dict[str, Any] | None = self._memory.get()
+        if self.resumed:
+            log.info("An earlier try has sent %d posts.", self.resumed["tables"]["pin"]["drawn"])
+
+    def __call__(self, report: Any) -> None:
+        """Take the emulator's report after a batch; log it and keep it every few seconds."""
+        self._log(report)
+        if not report.failed:
+            self._whole = report.as_dict()
+        if time.monotonic() - self._kept_at >= SECONDS_BETWEEN_LINES or report.drawn == report.posts:
+            self._keep()
+
+    def account(self, report: Any) -> None:
+        """Take the report of a run that an exception ends."""
+        push_report(report.as_dict(), self._ti)
+        self._keep()
+
+    def _keep(self) -> None:
+        self._kept_at = time.monotonic()
+        if self._whole:
+            self._memory.set(self._whole)
+
+
 def push_report(report: dict[str, Any], ti: Any) -> None:
     """
     Push the emulator's report as XCom ``report``, so that it stays even if the task fails.
 
-    A retry clears the XComs of the try before; the counts of every try are in its log.
+    A retry clears the XComs of the try before; the counts of every try are in its log, and the last one's are whole.
     """
     for table, counts in report["tables"].items():
         log.info("%s: %s", table, ", ".join(f"{count} {name}" for name, count in counts.items()))

@@ -5,6 +5,7 @@ PipelineError
 ├── SettingError (also a ValueError)   a setting or connection is missing or makes no sense
 ├── ParametersRefused                  a run's parameters make no sense together; not tried again
 ├── RecordsFailed                      records that the gateway refused for good
+├── ReportMissing                      emulate has left no report; not tried again
 ├── LedgerImbalance                    a leg of the pipeline lost or invented records
 ├── WaitFailed                         what was waited for can no longer happen; not tried again
 ├── RunEnding                          a Databricks run was cancelled and is not over yet; tried again
@@ -70,6 +71,16 @@ def _some(numbers: Sequence[object]) -> str:
     named = ", ".join(str(number) for number in numbers[:NAMED_NUMBERS])
     rest = len(numbers) - NAMED_NUMBERS
     return f"{named} and {rest} more" if rest > 0 else named
+
+
+class ReportMissing(PipelineError, AirflowFailException):
+    """The emulator's report is not there."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "emulate has left no report to reconcile: it was marked as successful, or its XComs were deleted. "
+            "Clear it to send the posts, and to have them counted."
+        )
 
 
 class LedgerImbalance(PipelineError):

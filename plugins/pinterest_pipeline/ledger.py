@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from pinterest_pipeline.exceptions import LedgerImbalance
+from pinterest_pipeline.exceptions import LedgerImbalance, ReportMissing
 
 Counts = Mapping[str, Any]
 Ledger = dict[str, dict[str, Any]]
@@ -20,15 +20,18 @@ FATES = ("clean", "superseded", "quarantined")
 
 
 def topics_ledger(
-    tables: Mapping[str, Counts], landed: Mapping[str, Counts], topics: Mapping[str, str]
+    tables: Mapping[str, Counts] | None, landed: Mapping[str, Counts], topics: Mapping[str, str]
 ) -> Ledger:
     """
     Reconcile what the emulator reported with what has landed in the bucket.
 
-    :param tables: table → ``drawn``, ``missing``, ``sent``, ``acknowledged``, ``failed``, by the emulator.
+    :param tables: table → ``drawn``, ``missing``, ``sent``, ``acknowledged``, ``failed``, by the emulator; None: it has
+        told nothing.
     :param landed: topic → ``landed``, by the sensor.
     :param topics: table → topic.
     """
+    if tables is None:
+        raise ReportMissing
     ledger: Ledger = {}
     problems: list[str] = []
     for table, sent in tables.items():
@@ -47,7 +50,7 @@ def topics_ledger(
 
 
 def streams_ledger(
-    tables: Mapping[str, Counts],
+    tables: Mapping[str, Counts] | None,
     before: Mapping[str, Counts],
     after: Mapping[str, Counts],
     streams: Mapping[str, str],
@@ -55,13 +58,16 @@ def streams_ledger(
     """
     Reconcile what the emulator reported with what the stream job has read and sorted.
 
-    :param tables: table → ``drawn``, ``missing``, ``sent``, ``acknowledged``, ``failed``, by the emulator.
+    :param tables: table → ``drawn``, ``missing``, ``sent``, ``acknowledged``, ``failed``, by the emulator; None: it has
+        told nothing.
     :param before: stream → the job's cumulative counts before the run.
     :param after: stream → the same after it.
     :param streams: table → stream.
     :return: table → the emulator's counts; ``committed`` (records read in this run; others may have put some
         too) and what became of them; and under ``total`` the job's counts of all runs.
     """
+    if tables is None:
+        raise ReportMissing
     ledger: Ledger = {}
     problems: list[str] = []
     for table, sent in tables.items():

@@ -65,10 +65,26 @@ def edit(database: Path, statement: str) -> None:
     connection.close()
 
 
-def emulate(task: Any, database: Path, before: Callable[[int], Any], **params: Any) -> tuple[Any, Any]:
-    """Run the task; return what it raised or returned, and the XComs it has pushed."""
-    ti = mock.Mock(spec_set=["xcom_push"])
+class Store(dict[str, Any]):
+    """A task's state store, which outlives tries; JSON, as Airflow's."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = json.loads(json.dumps(value))
+
+
+def emulate(
+    task: Any,
+    database: Path,
+    before: Callable[[int], Any],
+    store: Store | None = None,
+    max_tries: int = 3,
+    **params: Any,
+) -> tuple[Any, Any]:
+    """Run a try of the task; return what it raised or returned, and the XComs it has pushed."""
+    ti = mock.Mock(spec_set=["xcom_push", "max_tries", "task"], max_tries=max_tries, task=task)
     context = {"params": {**PARAMS, **params}, "ti": ti}
+    if store is not None:
+        context["task_state_store"] = store
     source = Connection(conn_id="pinterest_source", conn_type="sqlite", host=str(database))
     with (
         mock.patch.dict(task.python_callable.__globals__, {"get_current_context": lambda: context}),
@@ -162,3 +178,53 @@ def test_a_run_that_ends_well_tells_its_report_once(task: Any, database: Path) -
 
 def test_the_policy_is_the_tasks_own(task: Any) -> None:
     assert isinstance(task.retry_policy, FinalErrorRetryPolicy)
+
+
+SILENCE = Failure(None, "no_answer", "silence", retriable=True)
+
+
+def sent_by(task: Any, database: Path, store: Store, fails_from: int | None, **more: Any) -> tuple[Any, int]:
+    """Run a try whose calls fail from one on; return its outcome, and how many calls there were."""
+    calls = 0
+
+    def count(call: int) -> Any:
+        nonlocal calls
+        calls = call
+        return SILENCE if fails_from is not None and call >= fails_from else None
+
+    return emulate(task, database, count, store, **more)[0], calls
+
+
+@pytest.mark.parametrize("order", ["classic", "sequential"])
+def test_a_retry_goes_on_where_something_failed_first(task: Any, database: Path, order: str) -> None:
+    whole, _ = sent_by(task, database, Store(), None, order=order)
+    store = Store()
+    error, calls = sent_by(task, database, store, 5, order=order)  # the second batch of 200, its second table
+    assert isinstance(error, RecordsFailed)
+    assert error.retriable
+    report, again = sent_by(task, database, store, None, order=order)
+    assert (calls, again) == (6, 3), "the first 500 posts are not sent again"
+    assert report["tables"] == whole["tables"]
+    assert report["failures"] == []
+    assert [sorted(places) for places in report["positions"].values()] in ([["0"]] * 3, [["shard-0"]] * 3)
+    assert list(report["positions"]) == list(whole["positions"])
+
+
+def test_a_retry_after_a_timeout_goes_on(task: Any, database: Path) -> None:
+    store = Store()
+
+    def end(call: int) -> None:
+        if call == 5:
+            raise AirflowTaskTimeout("Timeout")
+
+    assert isinstance(emulate(task, database, end, store)[0], AirflowTaskTimeout)
+    report, calls = sent_by(task, database, store, None)
+    assert calls == 3
+    assert report["tables"]["pin"]["acknowledged"] == 700
+
+
+def test_a_person_who_clears_the_task_has_everything_sent_again(task: Any, database: Path) -> None:
+    store = Store()
+    sent_by(task, database, store, 5)
+    assert sent_by(task, database, store, None, max_tries=4)[1] == 6
+    assert sent_by(task, database, store, None, max_tries=5)[1] == 6, "after a success, too"

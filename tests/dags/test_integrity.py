@@ -21,6 +21,7 @@ from pinterest_pipeline.operators.databricks import (
     DatabricksServerlessNotebookOperator,
 )
 from pinterest_pipeline.operators.kinesis import _status_trigger
+from pinterest_pipeline.retries import FinalErrorRetryPolicy, NotebookRetryPolicy
 from pinterest_pipeline.tags import TIERS, Tag
 
 Parse = Callable[..., Any]
@@ -106,6 +107,7 @@ class TestEachDag:
         for task in dag_bag.dags[dag_id].tasks:
             assert task.owner == "pinterest", task.task_id
             assert task.retries == 3, task.task_id
+            assert isinstance(task.retry_policy, FinalErrorRetryPolicy | NotebookRetryPolicy), task.task_id
             assert timedelta() < task.execution_timeout <= timedelta(hours=4), task.task_id
 
     def test_params_are_typed_and_described(self, dag_bag: Any, dag_id: str) -> None:
@@ -140,9 +142,14 @@ def test_schedules(dag_bag: Any) -> None:
     }
     assert {dag_id: dag.timetable.summary for dag_id, dag in core.items()} == {
         "pinterest_msk_ingestion": "None",
-        "pinterest_daily_batch": "0 0 * * *",
+        "pinterest_daily_batch": "Asset or 0 0 * * *",
         "pinterest_kinesis_streams": "None",
     }
+
+
+def test_the_batch_runs_when_new_records_have_landed(dag_bag: Any) -> None:
+    landed = dag_bag.dags["pinterest_msk_ingestion"].get_task("reconcile").outlets
+    assert list(dag_bag.dags["pinterest_daily_batch"].timetable.asset_condition.objects) == landed
 
 
 @pytest.mark.parametrize("now", ["2030-03-01T00:00:01+00:00", "2030-03-01T23:59:59.999+00:00"])

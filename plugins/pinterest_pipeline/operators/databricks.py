@@ -30,6 +30,7 @@ from pinterest_pipeline.templates import run_id_of
 from pinterest_pipeline.tries import TryMemory
 from pinterest_pipeline.triggers.databricks import DatabricksRunOverTrigger
 
+UNLIMITED_SECONDS = 365 * 24 * 3600
 GRACE_SECONDS = 600
 ENDING_SECONDS = 600
 """Databricks takes minutes to end a run whose cluster it has to give back."""
@@ -60,13 +61,14 @@ class DatabricksNotebookRunOperator(DatabricksNotebookOperator):
         page = self._hook.get_run_page_url(self.databricks_run_id)
         self.log.info("Run %s: %s", self.databricks_run_id, page)
         context["ti"].xcom_push(key=XCOM_RUN_PAGE_URL_KEY, value=page)
+        seconds = self._get_task_timeout_seconds() or UNLIMITED_SECONDS
         self.defer(
             trigger=DatabricksRunOverTrigger(
                 run_id=self.databricks_run_id,
                 databricks_conn_id=self.databricks_conn_id,
                 cancel_on_kill=True,
                 poll_interval=self.polling_period_seconds,
-                end_time=time.time() + self._get_task_timeout_seconds() + ENDING_SECONDS,
+                end_time=time.time() + seconds + ENDING_SECONDS,
             ),
             method_name="execute_complete",
             kwargs={"run_id": self.databricks_run_id},

@@ -8,6 +8,7 @@ from typing import Any
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
+from pinterest_pipeline.exceptions import ReportMissing
 from pinterest_pipeline.sensors.base import PollingSensor
 from pinterest_pipeline.triggers.s3_sink import S3SinkLandedTrigger
 
@@ -43,7 +44,13 @@ class S3SinkLandedSensor(PollingSensor[S3Hook]):
         self.kafka_conn_id = kafka_conn_id
 
     def trigger(self, **common: Any) -> S3SinkLandedTrigger:
-        """Return the trigger that waits."""
+        """
+        Return the trigger that waits.
+
+        :raises ReportMissing: there are no positions to wait for.
+        """
+        if self.positions is None:
+            raise ReportMissing
         return S3SinkLandedTrigger(
             positions=self.positions,
             bucket=self.bucket,

@@ -17,8 +17,9 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk.exceptions import TaskDeferred
 
 from pinterest_pipeline.exceptions import RunEnding
-from pinterest_pipeline.hooks.databricks import DatabricksStreamJobHook, is_waiting, life_cycle
+from pinterest_pipeline.hooks.databricks import DatabricksStreamJobHook, is_over, is_waiting, life_cycle
 from pinterest_pipeline.operators.databricks import (
+    DatabricksNotebookRunOperator,
     DatabricksStartStreamOperator,
     DatabricksStopStreamOperator,
 )
@@ -31,7 +32,7 @@ HOOK: Any = DatabricksStreamJobHook()
 S3 = S3Hook()
 
 
-def start(name: str, notebook: str, compute: dict[str, Any]) -> Any:
+def start(name: str, notebook: str, compute: dict[str, Any], key: str = "", limit: Any = None) -> Any:
     parameters = {"stop_path": f"s3://{BUCKET}/stop/{{{{job.run_id}}}}"}
     task = {
         "task_key": "stream",
@@ -39,7 +40,9 @@ def start(name: str, notebook: str, compute: dict[str, Any]) -> Any:
         **compute,
     }
     job = {"name": name, "max_concurrent_runs": 1, "tasks": [task]}
-    return DatabricksStartStreamOperator(task_id="start", job=job, run_key=name, poll_interval=0.1)
+    return DatabricksStartStreamOperator(
+        task_id="start", job=job, run_key=key or name, time_limit=limit, poll_interval=0.1
+    )
 
 
 def stop(run_id: int, seconds: float = 120) -> Any:
@@ -77,8 +80,23 @@ def deferral(operator: Any) -> TaskDeferred:
     raise AssertionError(f"not deferred: {returned}")
 
 
-def context() -> Any:
-    return {"ti": mock.MagicMock(stats_tags={})}
+def context(starter_is: str = "running") -> Any:
+    ti = mock.MagicMock(stats_tags={}, max_tries=2, dag_id="streams")
+    ti.task.retries = 2
+    ti.get_dagrun_state.return_value = starter_is
+    return {"ti": ti, "task_state_store": STORE}
+
+
+class Store(dict[str, Any]):
+    """A task's state store."""
+
+    set = dict.__setitem__
+
+    def delete(self, key: str) -> None:
+        del self[key]
+
+
+STORE = Store()
 
 
 def executing(run_id: int) -> None:
@@ -141,4 +159,38 @@ SAID["ended"] = resumed(stopping, waits[1])["life_cycle_state"]
 after = resumed(starting, waits[0])
 SAID["started"] = (after["started"], after["run_id"] != begun["run_id"])
 SAID["left"] = S3.list_keys(BUCKET, prefix="stop/")
+
+# one that was left behind is adopted, unless it was kept; in the end Databricks stops it by itself
+begun = start("left behind", STUBBORN, WARM, "r1", 3600).execute(context())
+executing(begun["run_id"])
+SAID["adopted"] = [
+    start("left behind", STUBBORN, WARM, key, limit).execute(context(state))["started"]
+    for key, limit, state in (
+        ("r2", "3600", "running"),
+        ("r2", "3600", "failed"),
+        ("r3", "0", "success"),  # and keeps it
+        ("r4", "3600", "success"),
+    )
+]
+SAID["kept"] = HOOK.time_limit(begun["job_id"])
+start("left behind", STUBBORN, WARM, "r1", "1").execute(context())  # a second from now on
+until(lambda: is_over(HOOK.get_run(begun["run_id"])))
+SAID["timed_out"] = HOOK.get_run(begun["run_id"])["state"]["result_state"]
+
+# a notebook that is waited for again is the same run, and one that has ended is followed by another
+notebook: Any = DatabricksNotebookRunOperator(
+    task_id="notebook",
+    notebook_path=STOPS,
+    source="WORKSPACE",
+    existing_cluster_id=CLUSTER,
+    notebook_params={"stop_path": f"s3://{BUCKET}/go"},
+    polling_period_seconds=1,
+)
+waits = [deferral(notebook), deferral(notebook)]
+S3.load_string("now", "go", BUCKET)
+resumed(notebook, waits[1])
+waits.append(deferral(notebook))
+first, again, after = (wait.trigger.run_id for wait in waits)
+SAID["found_again"] = (first == again, first != after)
+resumed(notebook, waits[2])
 print(json.dumps(SAID))

@@ -335,3 +335,5 @@ def test_the_stream_jobs_operators_start_and_stop_it(
     assert said["cold"]["result_state"] == "CANCELED"
     assert (said["ending"], said["refused"], said["ended"]) == ("TERMINATING", [True, True], "TERMINATED")
     assert (said["started"], said["left"]) == ([True, True], [])
+    assert (said["adopted"], said["kept"], said["timed_out"]) == ([False, True, True, False], 0, "TIMEDOUT")
+    assert said["found_again"] == [True, True]

@@ -72,6 +72,7 @@ def test_what_follows_from_the_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
         ("kinesis_endpoint_url", "localhost:4566", "empty, or a URL"),
         ("alarm_topic_arn", "alarms", "the ARN of an SNS topic"),
         ("poll_seconds", "0", "at least 1"),
+        ("poll_seconds", "61", "at least 1, at most 60, not 61"),
         ("poll_seconds", "soon", "a whole number is needed, not 'soon'"),
         ("topic_partitions", "0", "at least 1, or -1"),
         ("topic_replication", "-2", "at least 1, or -1"),

@@ -3,8 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
-from pinterest_pipeline.exceptions import LedgerImbalance
+from pinterest_pipeline.exceptions import LedgerImbalance, ReportMissing
 from pinterest_pipeline.ledger import streams_ledger, topics_ledger
 
 SENT = {"drawn": 10, "missing": 3, "sent": 7, "acknowledged": 7, "failed": 0}
@@ -79,3 +80,10 @@ def test_streams_that_do_not_balance(after: dict[str, Any], says: str) -> None:
 def test_records_that_others_put_are_no_imbalance() -> None:
     ledger = streams_ledger({"pin": SENT}, {}, {"s-pin": counts(9, 9, 0, 0)}, STREAMS)
     assert ledger["pin"]["committed"] == 9
+
+
+def test_without_a_report_there_is_nothing_to_reconcile() -> None:
+    for ledger in (lambda: topics_ledger(None, {}, {}), lambda: streams_ledger(None, {}, {}, {})):
+        with pytest.raises(ReportMissing, match="emulate has left no report") as missing:
+            ledger()
+        assert isinstance(missing.value, AirflowFailException), "a retry finds none, either"

@@ -153,6 +153,12 @@ def test_a_notebook_is_waited_for_in_the_triggerer_which_cancels_it_when_it_is_k
     assert (deferred.method_name, deferred.kwargs) == ("execute_complete", {"run_id": 100})
 
 
+def test_without_a_timeout_a_notebook_is_waited_for_as_long_as_it_runs(workspace: Workspace) -> None:
+    with time_machine.travel(1_900_000_000, tick=False):
+        deferred = run_notebook(Store())
+    assert deferred.trigger.end_time - 1_900_000_000 > 365 * 24 * 3600
+
+
 def test_a_retry_waits_for_the_run_that_the_try_before_has_begun(workspace: Workspace) -> None:
     store = Store()
     assert run_notebook(store).trigger.run_id == 100

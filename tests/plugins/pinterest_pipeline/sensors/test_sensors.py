@@ -9,7 +9,7 @@ import pytest
 import time_machine
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, TaskDeferred
 
-from pinterest_pipeline.exceptions import WaitFailed
+from pinterest_pipeline.exceptions import ReportMissing, WaitFailed
 from pinterest_pipeline.sensors.base import PollingSensor
 from pinterest_pipeline.sensors.kinesis import KinesisStreamStatusSensor, StreamCommittedSensor
 from pinterest_pipeline.sensors.msk_connect import MskConnectConnectorStateSensor
@@ -75,6 +75,12 @@ def test_what_the_event_says_becomes_of_the_task(sensor: Any, arguments: dict[st
     with pytest.raises(WaitFailed, match="dead") as failed:
         made.execute_complete({}, {"status": "error", "message": "dead", "value": None})
     assert isinstance(failed.value, AirflowFailException), "a retry would only wait again"
+
+
+def test_without_a_report_there_is_nothing_to_wait_for() -> None:
+    sensor = S3SinkLandedSensor(task_id="t", positions=None, bucket="b")
+    with pytest.raises(ReportMissing, match="emulate has left no report"):
+        sensor.execute({})
 
 
 def test_what_comes_through_templates_is_converted() -> None:
