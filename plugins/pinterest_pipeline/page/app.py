@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.api_fastapi.core_api.security import get_user
@@ -26,6 +27,8 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
+OVERDUE = timedelta(hours=26)
+"""A day, and the time that a slow batch takes; the alarm batch-overdue rings then."""
 NOT_PUBLISHED = (
     "No answers have been published yet. They appear here when a run of the DAG pinterest_daily_batch has "
     "finished; that DAG reads what pinterest_msk_ingestion has landed in the bucket."
@@ -35,6 +38,17 @@ NOT_PUBLISHED = (
 def read_published() -> dict[str, Any] | None:
     """Return what was published last, or None if nothing was."""
     return AnswersHook(bucket=Settings.read().bucket).read()
+
+
+def old_note(published: Mapping[str, Any], now: datetime) -> list[str]:
+    """Return what the page says of answers that should have been followed by newer ones; nothing for others."""
+    age = now - datetime.fromisoformat(published["generated_at"]).astimezone(UTC)
+    if age < OVERDUE:
+        return []
+    return [
+        f"These answers are {age // timedelta(hours=1)} hours old. pinterest_daily_batch publishes new ones every "
+        "night: look whether it is switched on, and how its last run went."
+    ]
 
 
 def create_app(read: Callable[[], dict[str, Any] | None] = read_published) -> FastAPI:
@@ -56,7 +70,10 @@ def create_app(read: Callable[[], dict[str, Any] | None] = read_published) -> Fa
         notes = missing_note()
         try:
             published = read()
-            page = render_answers(published, notes) if published else render_note(NOT_PUBLISHED, notes)
+            if published:
+                page = render_answers(published, [*notes, *old_note(published, datetime.now(UTC))])
+            else:
+                page = render_note(NOT_PUBLISHED, notes)
             status = 200
         except SettingError as error:
             page, status = render_note(f"The pipeline is not set up: {error}", notes), 500

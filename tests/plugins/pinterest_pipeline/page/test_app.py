@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from airflow.api_fastapi.core_api.security import get_user
 from botocore.exceptions import EndpointConnectionError
 from fastapi.routing import APIRoute
@@ -210,3 +211,22 @@ def test_the_gate_is_shown_where_there_was_one() -> None:
     ]
     older = {name: value for name, value in PUBLISHED.items() if name != "quality"}
     assert "Quality gate" not in page(lambda: older).get("/").text
+
+
+@pytest.mark.parametrize(
+    ("now", "note"),
+    [
+        ("2026-01-02T01:59:59+00:00", ""),
+        (
+            "2026-01-02T02:00:00+00:00",
+            "These answers are 26 hours old. pinterest_daily_batch publishes new ones",
+        ),
+        ("2026-01-31T00:00:00+00:00", "These answers are 720 hours old."),
+    ],
+)
+def test_answers_that_no_batch_has_followed_are_called_old(now: str, note: str) -> None:
+    """The page would show them for ever, and nobody else sees that the batch does not run."""
+    with time_machine.travel(now, tick=False):
+        text = page(lambda: PUBLISHED).get("/").text
+    assert ("hours old" in text) == bool(note)
+    assert note in text
