@@ -212,7 +212,7 @@ class FolderLister:
         try:
             return list(self._ls(f"{self._storage}/{folder}"))
         except Exception as error:
-            if _is_missing(error):
+            if is_missing(error):
                 return []
             raise StorageError(
                 f"{self._storage}/{folder} cannot be listed: {first_line(error)}. "
@@ -261,7 +261,8 @@ class BucketLister:
             ) from error
 
 
-def _is_missing(error: Exception) -> bool:
+def is_missing(error: Exception) -> bool:
+    """Return whether an error of ``dbutils.fs`` says that there is nothing at a path."""
     text = str(error)
     return isinstance(error, FileNotFoundError) or any(
         sign in text for sign in ("FileNotFoundException", "No such file", "does not exist", "Path not found")
