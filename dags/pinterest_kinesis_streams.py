@@ -31,8 +31,11 @@ prefix. Nothing else here stops or deletes what it has not made.
   the task cancels the run, if this DAG run has started it.
 - `stop_job` (teardown: asks the notebook to stop; cancels the run if it does not in ten minutes, or if its cluster
   still starts; waits until it is over): the run had failed by itself, or does not end; the message has its page.
+- `check_streams` (a notebook, on the batch's compute: counts rows and posts of the stream tables, and what is in
+  quarantine, and compares them with the job's ledger): the message names table and counts, and how to rebuild it.
 - `reconcile` (acknowledged ≤ committed; read = clean + superseded + quarantined): the message names leg, table
-  and counts.
+  and counts. Its log, and `may_be_lost` in its XCom, say of which time records may be lost because no job has read
+  them for longer than the streams keep them.
 - `delete_wanted`, `delete_streams` (skipped unless asked for): permissions of `aws_default`. Streams that are made
   anew under the same names need new checkpoints: delete the folder `[pinterest] checkpoint_dir`. The tables stay.
 
@@ -45,6 +48,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from airflow.providers.databricks.operators.databricks import DatabricksNotebookOperator
 from airflow.sdk import Param, chain, dag, get_current_context, task
 from pendulum import datetime
 
@@ -53,6 +57,7 @@ from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
 from pinterest_pipeline.emulating import checked, emulation_params, log_progress, push_report
 from pinterest_pipeline.operators.databricks import (
+    DatabricksServerlessNotebookOperator,
     DatabricksStartStreamOperator,
     DatabricksStopStreamOperator,
 )
@@ -62,7 +67,7 @@ from pinterest_pipeline.operators.kinesis import (
     KinesisScaleStreamOperator,
 )
 from pinterest_pipeline.params import number_param, whole_numbers
-from pinterest_pipeline.retries import FinalErrorRetryPolicy
+from pinterest_pipeline.retries import FinalErrorRetryPolicy, NotebookRetryPolicy
 from pinterest_pipeline.sensors.kinesis import KinesisStreamStatusSensor, StreamCommittedSensor
 from pinterest_pipeline.tags import Tag
 from pinterest_pipeline.templates import FILTERS, RUN_KEY
@@ -277,6 +282,28 @@ def pinterest_kinesis_streams() -> None:
         execution_timeout=timedelta(minutes=10),
     ).as_teardown(setups=start_job, on_failure_fail_dagrun=True)
 
+    check_arguments: dict[str, Any] = {
+        "task_id": "check_streams",
+        "databricks_task_key": f"{SETTINGS.prefix}-check_streams",
+        "notebook_path": SETTINGS.notebook("check_streams"),
+        "source": "WORKSPACE",
+        "notebook_params": {
+            "storage": SETTINGS.storage,
+            "prefix": SETTINGS.prefix,
+            "catalog": SETTINGS.catalog,
+            "schema": SETTINGS.schema,
+            "run_id": RUN_KEY,
+        },
+        "polling_period_seconds": SETTINGS.poll_seconds,
+        "deferrable": True,
+        "retry_policy": NotebookRetryPolicy(),
+    }
+    check_streams = (
+        DatabricksServerlessNotebookOperator(**check_arguments)
+        if SETTINGS.compute.serverless
+        else DatabricksNotebookOperator(**check_arguments, **SETTINGS.compute.as_task())
+    )
+
     @task(outlets=[ASSETS.stream_tables], execution_timeout=timedelta(minutes=5))
     def reconcile(tables: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
         from pinterest_pipeline.hooks.progress import StreamProgressHook
@@ -295,7 +322,7 @@ def pinterest_kinesis_streams() -> None:
 
     ledger = reconcile(report["tables"], before)
     chain(before, create_streams, streams_active, scale_streams, start_job, report, committed, stop_job)
-    chain([committed, stop_job], ledger, delete_wanted(), delete_streams)
+    chain([committed, stop_job], check_streams, ledger, delete_wanted(), delete_streams)
 
 
 pinterest_kinesis_streams()
