@@ -175,7 +175,7 @@ class Bench:
     def told(self) -> dict[str, Any]:
         """The progress object; empty when no job has written one."""
         s3 = self.client("s3")
-        key = f"streams/{self.env['PREFIX']}/progress.json"
+        key = f"streams/{self.env['PREFIX']}/{Path(self.env['LAKE_DIR']).stem}/progress.json"
         try:
             body = s3.get_object(Bucket=self.env["BUCKET"], Key=key)["Body"].read()
         except s3.exceptions.NoSuchKey:

@@ -12,8 +12,8 @@ The run page (link on the task) has the notebook's output and traceback.
 
 - `configure` (mounts the bucket if asked to, creates the schema): mostly the cluster's credentials; its
   instance profile must reach the bucket.
-- `clean_pin`, `clean_geo`, `clean_user` (read, clean, merge: one row a post). `LedgerError` (the ledger was restored) and
-  `PositionError` (the objects are another topic's) say what to do, and are not tried again.
+- `clean_pin`, `clean_geo`, `clean_user` (read, clean, merge: one row a post). `LedgerError` (the ledger was restored)
+  and `PositionError` (the objects are another topic's) say what to do, and are not tried again.
 - `queries` (answers the questions, writes `answers/runs/{run key}.json`). `QualityError` is the quality gate: more is
   wrong with the clean tables than the parameters `max_…` allow. It names each expectation with what was found; the
   table `quality` and `answers/refused/` hold all of them, and `make quarantine` shows what cannot be read. The answers
@@ -38,7 +38,7 @@ Where notebooks run is the setting `[pinterest] compute`; credentials are in the
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from functools import partial
 
 from airflow.sdk import (
     AssetOrTimeSchedule,
@@ -55,13 +55,10 @@ from pinterest_pipeline.alarms import failed_run
 from pinterest_pipeline.assets import Assets
 from pinterest_pipeline.config import TABLES, Settings
 from pinterest_pipeline.hooks.answers import LATEST_KEY, answers_key
+from pinterest_pipeline.notebooks import notebook_task
 from pinterest_pipeline.operators.answers import PublishAnswersOperator
-from pinterest_pipeline.operators.databricks import (
-    DatabricksNotebookRunOperator,
-    DatabricksServerlessNotebookOperator,
-)
 from pinterest_pipeline.params import number_param
-from pinterest_pipeline.retries import RETRIES, NotebookRetryPolicy
+from pinterest_pipeline.retries import RETRIES
 from pinterest_pipeline.tags import Tag
 from pinterest_pipeline.templates import FILTERS, RUN_KEY
 
@@ -77,29 +74,7 @@ PERCENTS = {
 """Thresholds of the quality gate: the largest percentage that passes, and of what. Whole, as the form steps by 1."""
 
 
-def notebook(name: str, **parameters: str) -> DatabricksNotebookRunOperator:
-    """Return the task that runs a notebook; its parameters are widgets, so all are text."""
-    arguments: dict[str, Any] = {
-        "task_id": name,
-        "databricks_task_key": f"{SETTINGS.prefix}-{name}",
-        "notebook_path": SETTINGS.notebook(name),
-        "source": "WORKSPACE",
-        "notebook_params": {
-            "storage": SETTINGS.storage,
-            "prefix": SETTINGS.prefix,
-            "catalog": SETTINGS.catalog,
-            "schema": SETTINGS.schema,
-            "run_id": RUN_KEY,
-            **parameters,
-        },
-        "polling_period_seconds": SETTINGS.poll_seconds,
-        "deferrable": True,
-        "execution_timeout": timedelta(hours=4),  # of the Databricks run, too
-        "retry_policy": NotebookRetryPolicy(),
-    }
-    if SETTINGS.compute.serverless:
-        return DatabricksServerlessNotebookOperator(**arguments)
-    return DatabricksNotebookRunOperator(**arguments, **SETTINGS.compute.as_task())
+notebook = partial(notebook_task, SETTINGS)
 
 
 def threshold(name: str, default: int, what: str) -> Param:

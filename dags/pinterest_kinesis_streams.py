@@ -33,8 +33,11 @@ prefix. Nothing else here stops or deletes what it has not made.
   the task cancels the run, if this DAG run has started it.
 - `stop_job` (teardown: asks the notebook to stop; cancels the run if it does not in ten minutes, or if its cluster
   still starts; waits until it is over): the run had failed by itself, or does not end; the message has its page.
+- `check_streams` (a notebook, on the batch's compute: counts rows and posts of the stream tables, and what is in
+  quarantine, and compares them with the job's ledger): the message names table and counts, and how to rebuild it.
 - `reconcile` (acknowledged ≤ committed; read = clean + superseded + quarantined): the message names leg, table
-  and counts.
+  and counts. Its log, and `may_be_lost` in its XCom, say of which time records may be lost because no job has read
+  them for longer than the streams keep them.
 - `delete_wanted`, `delete_streams` (skipped unless asked for; not there, and not offered, where
   `[pinterest] may_delete_streams` is false; waits until they are gone): permissions of `aws_default`. Streams that are
   made anew under the same names need new checkpoints: delete the folder `[pinterest] checkpoint_dir`. The tables stay.
@@ -64,6 +67,7 @@ from pinterest_pipeline.emulating import (
     refuse_endless,
 )
 from pinterest_pipeline.exceptions import ParametersRefused
+from pinterest_pipeline.notebooks import notebook_task
 from pinterest_pipeline.operators.databricks import (
     DatabricksStartStreamOperator,
     DatabricksStopStreamOperator,
@@ -312,6 +316,8 @@ def pinterest_kinesis_streams() -> None:
         poll_interval=SETTINGS.poll_seconds,
     ).as_teardown(setups=start_job, on_failure_fail_dagrun=True)
 
+    check_streams = notebook_task(SETTINGS, "check_streams")
+
     @task(outlets=[ASSETS.stream_tables], execution_timeout=timedelta(minutes=5))
     def reconcile(tables: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
         from pinterest_pipeline.hooks.progress import StreamProgressHook
@@ -322,7 +328,7 @@ def pinterest_kinesis_streams() -> None:
 
     ledger = reconcile(report["tables"], before)
     chain(before, create_streams, streams_active, scale_streams, start_job, report, committed, stop_job)
-    chain([committed, stop_job], ledger)
+    chain([committed, stop_job], check_streams, ledger)
 
     if SETTINGS.may_delete_streams:
 

@@ -272,8 +272,8 @@ class Settings:
 
     @property
     def progress_key(self) -> str:
-        """Object in which the stream notebook tells how far it has come."""
-        return f"streams/{self.prefix}/progress.json"
+        """Object in which the stream notebook tells how far the tables of this schema have come."""
+        return f"streams/{self.prefix}/{self.clean_schema}/progress.json"
 
 
 def _given_names() -> set[str]:

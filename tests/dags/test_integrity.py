@@ -52,8 +52,9 @@ EDGES: dict[str, dict[str, set[str]]] = {
         "scale_streams": {"start_job"},
         "start_job": {"emulate", "committed", "stop_job"},
         "emulate": {"committed", "reconcile"},
-        "committed": {"stop_job", "reconcile"},
-        "stop_job": {"reconcile"},
+        "committed": {"stop_job", "check_streams"},
+        "stop_job": {"check_streams"},
+        "check_streams": {"reconcile"},
         "reconcile": {"delete_wanted"},
         "delete_wanted": {"delete_streams"},
         "delete_streams": set(),
@@ -62,7 +63,7 @@ EDGES: dict[str, dict[str, set[str]]] = {
 OUTLETS = {
     ("pinterest_msk_ingestion", "reconcile"): "s3://tests-bucket/topics",
     ("pinterest_daily_batch", "publish"): "s3://tests-bucket/answers/latest.json",
-    ("pinterest_kinesis_streams", "reconcile"): "s3://tests-bucket/streams/pinterest/progress.json",
+    ("pinterest_kinesis_streams", "reconcile"): "s3://tests-bucket/streams/pinterest/pinterest/progress.json",
 }
 DAG_IDS = sorted(EDGES)
 

@@ -80,7 +80,11 @@ def enforcing(policies):
     for name in (NAME, OTHER):
         for bucket in (f"{name}-data-{ACCOUNT}", f"{name}-mwaa-{ACCOUNT}"):
             s3.create_bucket(Bucket=bucket)
-            for key in (f"topics/{name}.pin/x.json", "answers/runs/1.json", f"streams/{name}/progress.json"):
+            for key in (
+                f"topics/{name}.pin/x.json",
+                "answers/runs/1.json",
+                f"streams/{name}/{name}/progress.json",
+            ):
                 s3.put_object(Bucket=bucket, Key=key, Body=b'{"streams": {}}')
         s3.put_object(Bucket=f"{name}-mwaa-{ACCOUNT}", Key="artefacts/rest_proxy-1.zip", Body=b"")
         kinesis = root.client("kinesis", endpoint_url=url)
@@ -170,7 +174,7 @@ def test_the_dags_do_their_work_in_the_bucket(airflow):
     assert s3.list_keys(bucket, prefix=f"topics/{NAME}.") == [f"topics/{NAME}.pin/x.json"]
     s3.copy_object("answers/runs/1.json", LATEST_KEY, bucket, bucket)
     assert AnswersHook(bucket=bucket).read() == {"streams": {}}
-    assert StreamProgressHook(bucket=bucket, key=f"streams/{NAME}/progress.json").read() == {}
+    assert StreamProgressHook(bucket=bucket, key=f"streams/{NAME}/{NAME}/progress.json").read() == {}
     s3.load_string("stop", f"streams/{NAME}/stop/run", bucket, replace=True)
     s3.get_conn().delete_object(Bucket=bucket, Key=f"streams/{NAME}/stop/run")
 
@@ -264,7 +268,7 @@ def test_the_sink_writes_its_topics_and_nothing_else(enforcing):
     s3.get_object(
         Bucket=f"{NAME}-data-{ACCOUNT}", Key=f"topics/{NAME}.pin/x.json"
     )  # it extends what it began
-    for key in ("answers/latest.json", f"topics/{OTHER}.pin/x.json", f"streams/{NAME}/progress.json"):
+    for key in ("answers/latest.json", f"topics/{OTHER}.pin/x.json", f"streams/{NAME}/{NAME}/progress.json"):
         assert refused(s3.put_object, Bucket=f"{NAME}-data-{ACCOUNT}", Key=key)
         assert refused(s3.get_object, Bucket=f"{NAME}-data-{ACCOUNT}", Key=key)
     assert refused(s3.put_object, Bucket=f"{OTHER}-data-{ACCOUNT}", Key=f"topics/{NAME}.pin/x.json")
@@ -276,7 +280,7 @@ def test_the_notebooks_read_what_landed_and_cannot_change_it(enforcing):
     s3.list_objects_v2(Bucket=bucket)
     s3.get_object(Bucket=bucket, Key=f"topics/{NAME}.pin/x.json")
     s3.put_object(Bucket=bucket, Key="answers/runs/2.json")
-    s3.put_object(Bucket=bucket, Key=f"streams/{NAME}/progress.json", Body=b'{"streams": {}}')
+    s3.put_object(Bucket=bucket, Key=f"streams/{NAME}/{NAME}/progress.json", Body=b'{"streams": {}}')
     assert refused(s3.put_object, Bucket=bucket, Key=f"topics/{NAME}.pin/x.json")
     assert refused(s3.delete_object, Bucket=bucket, Key=f"topics/{NAME}.pin/x.json")
     assert refused(s3.list_objects_v2, Bucket=f"{NAME}-mwaa-{ACCOUNT}")

@@ -66,6 +66,12 @@ class Lake:
         """The schema, with its catalog where there is one, quoted."""
         return ".".join(f"`{part}`" for part in (self.catalog, self.schema) if part)
 
+    @property
+    def progress_path(self) -> str:
+        """Object in which the stream job of this schema tells how far it has come."""
+        schema = ".".join(part for part in (self.catalog, self.schema) if part)
+        return f"{self.storage}/streams/{self.prefix}/{schema}/progress.json"
+
     def table(self, name: str) -> str:
         """The full, quoted name of a table."""
         return f"{self.namespace}.`{name}`"

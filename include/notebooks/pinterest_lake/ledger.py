@@ -23,7 +23,7 @@ from pyspark.sql import functions as F
 from pinterest_lake.lake import Lake
 from pinterest_lake.objects import Range, load_progress, without
 from pinterest_lake.schemas import LEDGER
-from pinterest_lake.tables import append, append_new, frame_of, replace_where
+from pinterest_lake.tables import Transaction, append, append_new, frame_of, replace_where
 
 PLANNED, COMMITTED = "planned", "committed"
 INCREMENT, REFRESH, RETRY, ACCEPT = "increment", "refresh", "retry", "accept"
@@ -128,6 +128,11 @@ class Ledger:
         mine = [step.counts for step in current if step.run_id == self._lake.run_id]
         return sum(mine, Counts()), sum((step.counts for step in current), Counts())
 
+    def has_refreshed(self, event: str) -> bool:
+        """Whether this run has made the counts start anew."""
+        steps = self._steps(event)
+        return any(step.kind == REFRESH and step.run_id == self._lake.run_id for step in steps)
+
     def missing(self) -> dict[int, list[Range]]:
         """Return by partition the offsets of a topic, up to those that are settled, that no step has taken.
 
@@ -178,13 +183,13 @@ class Ledger:
         """
         self._append(step, COMMITTED)
 
-    def replace(self, step: Step) -> None:
+    def replace(self, step: Step, transaction: Transaction) -> None:
         """Puts the step, with the counts of all steps of this run, in the place of this run's last one.
 
         For streams, whose steps are seconds apart: one row for each run, however long it lasts.
         """
         condition = f"`table` = '{self._table}' AND run_id = '{self._lake.run_id}'"
-        replace_where(self._name, self._row(step, PLANNED), condition)
+        replace_where(self._name, self._row(step, PLANNED), condition, transaction)
 
     def identity(self) -> str:
         """Names this ledger for good: another one, in a schema made anew, has another."""
@@ -239,13 +244,15 @@ class Ledger:
         return frame_of(self._spark, [_row_of(self._lake, self._table, step, event)], LEDGER)
 
 
-def add_planned(spark: SparkSession, lake: Lake, steps: Mapping[str, Step]) -> None:
+def add_planned(
+    spark: SparkSession, lake: Lake, steps: Mapping[str, Step], transaction: Transaction | None = None
+) -> None:
     """Writes down the next steps of some tables in one commit, without a look at what is there.
 
-    For streams: nobody else writes the ledger of their tables.
+    For streams: nobody else writes the ledger of their tables, unless with a later transaction.
     """
     rows = [_row_of(lake, table, step, PLANNED) for table, step in steps.items()]
-    append(lake.table(LEDGER_TABLE), frame_of(spark, rows, LEDGER))
+    append(lake.table(LEDGER_TABLE), frame_of(spark, rows, LEDGER), transaction)
 
 
 def _row_of(lake: Lake, table: str, step: Step, event: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pinterest_lake.lake import Lake, SettingsError
 from pinterest_lake.ledger import LEDGER_TABLE
 from pinterest_lake.schemas import STREAMS, TABLES, TOPICS
 from pinterest_lake.tables import QUARANTINE_TABLE, STAGING_PREFIX
+from pinterest_lake.writers import WRITERS_TABLE
 
 SAFE_HOURS = 168
 """Delta refuses less: a reader or a writer may need the files of a version that is no longer the newest."""
@@ -38,7 +39,7 @@ def maintain(spark: SparkSession, lake: Lake, hours: int) -> dict[str, int]:
     # the streams write these two as well, each its own partitions
     shared = dict.fromkeys((QUARANTINE_TABLE, LEDGER_TABLE), f" WHERE `table` IN ({mine})")
     alone = [lake.clean(table, TOPICS) for table in TABLES]
-    alone += [table for table, _ in ANSWERS.values()] + [ANSWER_SETS_TABLE, QUALITY_TABLE]
+    alone += [table for table, _ in ANSWERS.values()] + [ANSWER_SETS_TABLE, QUALITY_TABLE, WRITERS_TABLE]
     parts = {**dict.fromkeys(alone, ""), **shared}
     done = {}
     for name in [*parts, *(lake.clean(table, STREAMS) for table in TABLES)]:

@@ -95,9 +95,18 @@ class Facts:
             for row, (shard, number) in enumerate(zip(self.shard, self.number, strict=True))
             if place(shard, number) > limits[shard]
         ]
-        if len(new) == len(self.number):
+        return self._those(new)
+
+    @cached_property
+    def once(self) -> Facts:
+        """The same without records that a source has given twice."""
+        first = {at: row for row, at in reversed([*enumerate(zip(self.shard, self.number, strict=True))])}
+        return self._those(sorted(first.values()))
+
+    def _those(self, rows: Sequence[int]) -> Facts:
+        if len(rows) == len(self.number):
             return self
-        return Facts(*([getattr(self, field.name)[row] for row in new] for field in fields(self)))
+        return Facts(*([getattr(self, field.name)[row] for row in rows] for field in fields(self)))
 
     def check(self, marks: Mapping[str, str], arrived: Mapping[str, int]) -> None:
         """Raises RenumberedError when a record came long after the mark of its shard, and yet lies before it.
@@ -114,6 +123,30 @@ class Facts:
                     "service that numbers from the start. Its records would be taken for old ones. Give the "
                     "pipeline another prefix, or a stream with another name"
                 )
+
+
+@dataclass(frozen=True)
+class StreamView:
+    """How long a stream keeps a record, in milliseconds, and its shards, each with those that it came from."""
+
+    retention: int
+    parents: Mapping[str, Sequence[str]]
+
+    def may_be_lost(
+        self, read_until: Mapping[str, int], marks: Mapping[str, str], now: int
+    ) -> dict[str, tuple[int, int]]:
+        """The shards whose records may be gone unread, and between which moments they came.
+
+        ``read_until`` is when the last record of a shard came that was read, in milliseconds since the epoch, like all
+        moments here. Of a shard from which one came that was begun, nothing is left to read.
+        """
+        ended = {parent for shard in marks for parent in self.parents.get(shard, ())}
+        oldest = now - self.retention
+        return {
+            shard: (moment, oldest)
+            for shard, moment in sorted(read_until.items())
+            if moment < oldest and shard not in ended
+        }
 
 
 @dataclass(frozen=True)

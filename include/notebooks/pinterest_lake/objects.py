@@ -348,7 +348,7 @@ class FolderLister:
         try:
             return list(self._ls(f"{self._storage}/{folder}"))
         except Exception as error:
-            if _is_missing(error) and self._can_be_listed():
+            if is_missing(error) and self._can_be_listed():
                 return []
             raise StorageError(
                 f"{self._storage}/{folder} cannot be listed: {first_line(error)}. "
@@ -413,7 +413,8 @@ _CONTAINER = re.compile(
 """What says that not the folder is missing, but what holds it."""
 
 
-def _is_missing(error: Exception) -> bool:
+def is_missing(error: Exception) -> bool:
+    """Return whether an error of ``dbutils.fs`` says that there is nothing at a path."""
     text = str(error)
     if _CONTAINER.search(text):
         return False

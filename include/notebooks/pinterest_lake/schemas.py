@@ -214,6 +214,14 @@ LEDGER = T.StructType([
     _column("progress", T.StringType(), "JSON: how far reading has come after this step"),
 ])
 
+STREAM_WRITERS = T.StructType([
+    _column("prefix", T.StringType(), "prefix of the stream tables"),
+    _column("number", T.LongType(), "number of the claim; the tables are the last one's"),
+    _column("run_id", T.StringType(), "run that claimed them"),
+    _column("token", T.StringType(), "names its driver for good"),
+    _column("at", T.TimestampType(), "when"),
+])
+
 ANSWER_SETS = T.StructType([
     _column("run_id", T.StringType(), "run that wrote the set"),
     _column("source", T.StringType(), "batch or stream"),

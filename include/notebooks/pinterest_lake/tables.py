@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -27,6 +29,18 @@ _READABLE = {"delta.enableDeletionVectors": "false"}
 _TRIES = 3
 _ALTERED_MEANWHILE = ("DELTA_CONSTRAINT_ALREADY_EXISTS", "DELTA_METADATA_CHANGED", "DELTA_PROTOCOL_CHANGED")
 _QUARANTINE_KEY = ["table", "source", "shard", "position"]
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """Makes a commit one of a numbered row: Delta leaves out one that is not later than the writer's last."""
+
+    writer: str
+    version: int
+
+    def of(self, table: str) -> Transaction:
+        """The same for a writer's commits for one clean table, where others follow for other tables."""
+        return Transaction(f"{self.writer}/{table}", self.version)
 
 
 def create_table(
@@ -151,15 +165,16 @@ def release(lake: Lake, records: DataFrame, table: str) -> None:
     )
 
 
-def merge_newest(name: str, rows: DataFrame, source: Source) -> None:
+def merge_newest(name: str, rows: DataFrame, source: Source, transaction: Transaction | None = None) -> None:
     """Puts rows, one for each post, into a clean table where they are newer than what it has."""
-    _merge(
-        name,
-        rows,
-        f"""ON t.ind = s.ind
-        WHEN MATCHED AND {source.order_sql("s")} > {source.order_sql("t")} THEN UPDATE SET *
-        WHEN NOT MATCHED THEN INSERT *""",
-    )
+    with _MERGES.part_of(rows.sparkSession, transaction):
+        _merge(
+            name,
+            rows,
+            f"""ON t.ind = s.ind
+            WHEN MATCHED AND {source.order_sql("s")} > {source.order_sql("t")} THEN UPDATE SET *
+            WHEN NOT MATCHED THEN INSERT *""",
+        )
 
 
 def _merge(name: str, rows: DataFrame, clauses: str) -> None:
@@ -176,9 +191,9 @@ def frame_of(spark: SparkSession, rows: Sequence[Mapping[str, Any]], schema: T.S
     return spark.createDataFrame(table, schema).coalesce(1)
 
 
-def append(name: str, rows: DataFrame) -> None:
-    """Appends rows."""
-    rows.write.format("delta").mode("append").saveAsTable(name)
+def append(name: str, rows: DataFrame, transaction: Transaction | None = None) -> None:
+    """Appends rows, unless the transaction's writer has come further."""
+    rows.write.format("delta").mode("append").options(**_options(transaction)).saveAsTable(name)
 
 
 def append_new(name: str, rows: DataFrame, writer: str, version: int) -> None:
@@ -197,9 +212,10 @@ def append_new(name: str, rows: DataFrame, writer: str, version: int) -> None:
                 raise
 
 
-def replace_where(name: str, rows: DataFrame, condition: str) -> None:
-    """Puts rows, which must meet the condition, in the place of all that meet it."""
-    rows.write.format("delta").mode("overwrite").option("replaceWhere", condition).saveAsTable(name)
+def replace_where(name: str, rows: DataFrame, condition: str, transaction: Transaction | None = None) -> None:
+    """Puts rows, which must meet the condition, in the place of all that meet it; see ``append``."""
+    overwrite = rows.write.format("delta").mode("overwrite").option("replaceWhere", condition)
+    overwrite.options(**_options(transaction)).saveAsTable(name)
 
 
 def replace_rows(name: str, rows: DataFrame, writer: str, version: int) -> None:
@@ -209,6 +225,44 @@ def replace_rows(name: str, rows: DataFrame, writer: str, version: int) -> None:
 
 def _transaction(writer: str, version: int) -> dict[str, Any]:
     return {"txnAppId": writer, "txnVersion": version}
+
+
+def _options(transaction: Transaction | None) -> dict[str, Any]:
+    return _transaction(transaction.writer, transaction.version) if transaction else {}
+
+
+class _Merges:
+    """Has MERGE statements carry transactions, which Spark takes from the session's settings only.
+
+    Those that run side by side share one transaction; one with another waits.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._transaction: Transaction | None = None
+        self._running = 0
+
+    @contextmanager
+    def part_of(self, spark: SparkSession, transaction: Transaction | None) -> Iterator[None]:
+        """Make what is merged within the block part of a transaction."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._running or self._transaction == transaction)
+            self._transaction = transaction
+            self._running += 1
+            for name, value in _options(transaction).items():
+                spark.conf.set(f"spark.databricks.delta.write.{name}", str(value))
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                if not self._running:
+                    for name in _options(transaction):
+                        spark.conf.unset(f"spark.databricks.delta.write.{name}")
+                    self._changed.notify_all()
+
+
+_MERGES = _Merges()
 
 
 @contextmanager

@@ -94,7 +94,12 @@ class FakeDbutils:
         self.widgets = SimpleNamespace(text=self._declare, dropdown=self._declare, get=self._get)
         self.notebook = SimpleNamespace(exit=self._exit)
         self.fs = SimpleNamespace(
-            ls=self._ls, put=self._put, mounts=self._list_mounts, mount=self._mount, unmount=self._mounts.pop
+            ls=self._ls,
+            head=self._head,
+            put=self._put,
+            mounts=self._list_mounts,
+            mount=self._mount,
+            unmount=self._mounts.pop,
         )
 
     def _declare(self, name: str, default: str, *_: Any) -> None:
@@ -112,6 +117,9 @@ class FakeDbutils:
             SimpleNamespace(path=str(item), name=item.name + "/" * item.is_dir(), size=item.stat().st_size)
             for item in sorted(folder.iterdir())
         ]
+
+    def _head(self, path: str, most: int = 65536) -> str:
+        return Path(path).read_bytes()[:most].decode()
 
     def _put(self, path: str, text: str, overwrite: bool = False) -> bool:
         target = Path(path)

@@ -16,6 +16,7 @@ from pinterest_lake.marks import (
     Facts,
     Place,
     RenumberedError,
+    StreamView,
     advanced,
     decide,
     earlier,
@@ -113,6 +114,27 @@ def test_any_batches_give_the_same_rows_and_counts(drawn: list[Any], data: st.Da
         unreadable,
         len(numbered) - unreadable - len(newest),
     )
+
+
+def test_a_record_that_is_given_twice_is_one() -> None:
+    records = facts([("a", "9", 1, False), ("b", "9", 2, False), ("a", "9", 1, False), ("a", "10", 1, False)])
+    assert records.once == facts([("a", "9", 1, False), ("b", "9", 2, False), ("a", "10", 1, False)])
+    assert records.once.once is records.once
+
+
+def test_a_reader_that_comes_back_after_the_retention_may_have_missed_records() -> None:
+    """Not of a shard that was read within it, nor of one that was split, and whose children were begun."""
+    hour = 3_600_000
+    view = StreamView(
+        24 * hour, {"idle": [], "busy": [], "left": ["split"], "right": ["split"], "new": ["unread"]}
+    )
+    read_until = {"idle": 10 * hour, "busy": 40 * hour, "split": hour, "unread": 2 * hour}
+    marks = dict.fromkeys(("idle", "busy", "split", "left", "unread"), "1")
+    assert view.may_be_lost(read_until, marks, 34 * hour) == {"unread": (2 * hour, 10 * hour)}
+    assert view.may_be_lost(read_until, marks, 50 * hour) == {
+        "idle": (10 * hour, 26 * hour),
+        "unread": (2 * hour, 26 * hour),
+    }
 
 
 def test_what_lies_behind_the_marks_is_new() -> None:

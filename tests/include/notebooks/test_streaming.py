@@ -19,8 +19,9 @@ from pyspark.sql import functions as F
 
 from pinterest_lake import streaming, tables
 from pinterest_lake.lake import SettingsError
-from pinterest_lake.ledger import PLANNED, Ledger
-from pinterest_lake.marks import RenumberedError
+from pinterest_lake.ledger import PLANNED, Ledger, OverlapError
+from pinterest_lake.marks import RenumberedError, StreamView
+from pinterest_lake.objects import StorageError
 from pinterest_lake.schemas import clean_columns
 from pinterest_lake.streaming import (
     StopRequested,
@@ -32,7 +33,7 @@ from pinterest_lake.streaming import (
 )
 from pinterest_lake.tables import create_shared_tables
 from tests.include.notebooks import model
-from tests.include.notebooks.conftest import FakeDbutils, Workspace
+from tests.include.notebooks.conftest import FakeDbutils, Workspace, workspace_in
 from tests.include.notebooks.test_quality import HOSTILE, geo
 
 SOURCE = (
@@ -333,6 +334,74 @@ def test_a_micro_batch_like_the_last_one_compiles_nothing(reader: Reader, tmp_pa
     reader.check()
 
 
+def test_what_was_written_is_known_though_checkpoint_and_progress_are_lost_and_nothing_is_doubled(
+    reader: Reader,
+) -> None:
+    for seed in range(2):
+        reader.take(reader.put(10, seed))
+    reader.start(told={})
+    everything = list(reader.records.items())
+    for part in (everything[:7], everything[7:]):
+        reader.take(dict(part))
+    reader.check()
+
+
+def test_a_kill_between_the_tables_of_a_ledger_that_is_made_short(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each table has its own row, so that one may be short and the others not yet."""
+    spark = workspace.spark
+    create_shared_tables(spark, workspace.lake())
+    records: dict[str, Records] = {table: {} for table in ("pin", "geo", "user")}
+
+    def take(streams: Streams, first: int) -> None:
+        for table in records:
+            records[table] |= some(table, first, 3)
+        frames = {table: spark.createDataFrame(rows_of(there), SOURCE) for table, there in records.items()}
+        streams.take_in(streams.records(frames), 0)
+
+    streams = Streams(spark, workspace.lake("a"))
+    take(streams, 0)
+    monkeypatch.setattr(streaming, "_STEPS_KEPT", 1)
+    with monkeypatch.context() as patched:
+        _crash(patched, Ledger, "replace", "after", 2)
+        with pytest.raises(Crash):
+            take(streams, 10)
+    take(Streams(spark, workspace.lake("b")), 20)
+    check(workspace, records)
+
+
+def test_of_which_time_records_may_be_lost_stands_in_the_ledger_once(reader: Reader) -> None:
+    """Nobody has read since the first of January, and the stream keeps a day. A shard that is gone is forgotten."""
+    reader.take(reader.put(6, 0, shards=3, strange=0))
+    shards = [f"shardId-{number:012d}" for number in range(3)]
+    view = StreamView(24 * 3_600_000, {shards[0]: [], shards[1]: []})
+    before = Ledger(reader.workspace.spark, reader.workspace.lake(), "pinterest_geo_table").counts(PLANNED)
+    missed = reader.streams.look_back(lambda _: view, None)[STREAM]
+    assert [gap["shard"] for gap in missed] == shards
+    assert {gap["from"] for gap in missed} == {ARRIVED.isoformat(timespec="milliseconds")}
+    age = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(missed[0]["to"])
+    assert dt.timedelta(hours=24) <= age < dt.timedelta(hours=25)
+    assert reader.progress["gaps"] == missed
+    assert sorted(reader.progress["committed"]) == shards[:2]
+
+    reader.start()
+    assert reader.progress["gaps"] == missed, "it stands in the ledger"
+    assert reader.streams.look_back(lambda _: view, None) == {}
+    run = Ledger(reader.workspace.spark, reader.workspace.lake(), "pinterest_geo_table")
+    assert run.counts(PLANNED) == before
+    reader.take(reader.put(4, 1, shards=2, strange=0))
+    assert reader.progress["gaps"] == missed
+
+
+def test_what_was_read_to_its_end_is_not_missed(reader: Reader) -> None:
+    reader.take(reader.put(6, 0, strange=0))
+    view = StreamView(24 * 3_600_000, dict.fromkeys(ends(reader.records), ()))
+    yesterday = dt.datetime.now(dt.UTC) - dt.timedelta(hours=23)
+    assert reader.streams.look_back(lambda _: view, yesterday.isoformat()) == {}
+    assert reader.progress["gaps"] == []
+
+
 def test_a_stream_that_stops_takes_no_batch(reader: Reader) -> None:
     reader.streams.stop()
     with pytest.raises(StopRequested, match="streaming-pinterest-geo"):
@@ -388,22 +457,19 @@ def streams(workspace: Workspace) -> Folders:
     return Folders(workspace.storage.parent / "streams")
 
 
-def dbutils() -> FakeDbutils:
-    made = FakeDbutils()
-    made.fs.head = lambda path, most: Path(path).read_bytes()[:most].decode()
-    return made
-
-
 def run(workspace: Workspace, streams: Any, run_id: str, **arguments: str) -> dict[str, Any]:
     given = {"trigger": "available-now", "stop_path": "", **arguments}
     checkpoints = str(workspace.storage.parent / "checkpoints")
     spark = workspace.spark.newSession()
-    return StreamJob(spark, dbutils(), workspace.lake(run_id)).run(streams, checkpoints, **given)
+    return StreamJob(spark, FakeDbutils(), workspace.lake(run_id)).run(streams, checkpoints, **given)
 
 
 def progress_of(workspace: Workspace) -> dict[str, Any]:
-    path = workspace.storage / "streams" / "pinterest" / "progress.json"
-    return dict(json.loads(path.read_text()))
+    return dict(json.loads(progress_file(workspace).read_text()))
+
+
+def progress_file(workspace: Workspace) -> Path:
+    return workspace.storage / "streams" / "pinterest" / workspace.schema / "progress.json"
 
 
 def test_the_job_from_its_streams_to_the_tables(workspace: Workspace, streams: Folders) -> None:
@@ -419,6 +485,8 @@ def test_the_job_from_its_streams_to_the_tables(workspace: Workspace, streams: F
     assert pin["by_reason"] == {"not_json": 1}
     checkpoints = workspace.storage.parent / "checkpoints"
     assert [path.name for path in checkpoints.iterdir()] == ["streaming-pinterest"]
+    ledger = pin["ledger"].removesuffix("/pinterest_pin_table")
+    assert [path.name for path in (checkpoints / "streaming-pinterest").iterdir()] == [ledger]
 
     shutil.rmtree(checkpoints)
     for table in records:
@@ -444,6 +512,63 @@ def test_the_job_from_its_streams_to_the_tables(workspace: Workspace, streams: F
     job.join(300)
     assert ended["streaming-pinterest-geo"]["committed"] == ends(records["geo"])
     check(workspace, records)
+
+
+def test_each_schema_tells_its_own_progress_and_begins_at_the_first_record(
+    workspace: Workspace, streams: Folders, tmp_path: Path
+) -> None:
+    """Same bucket, prefix and folder of checkpoints: what one schema has taken is no news of the other."""
+    records = {"geo": some("geo", 0, 4)}
+    streams.put(workspace.spark, "geo", records["geo"])
+    told = run(workspace, streams, "a")
+    with workspace_in(workspace.spark, tmp_path / "other") as other:
+        other.storage = workspace.storage
+        checkpoints = str(workspace.storage.parent / "checkpoints")
+        job = StreamJob(workspace.spark.newSession(), FakeDbutils(), other.lake("b"))
+        job.run(streams, checkpoints, "available-now", "")
+        check(other, records)
+        assert progress_of(other)["run_id"] == "b"
+    assert progress_of(workspace)["run_id"] == "a"
+    assert progress_of(workspace)["streams"] == told
+
+
+@pytest.mark.parametrize("command", ["ls", "head"])
+def test_only_a_missing_progress_object_is_none(workspace: Workspace, command: str) -> None:
+    """A storage that fails once says nothing of how far the tables have come."""
+    StreamJob(workspace.spark, made := FakeDbutils(), workspace.lake())
+
+    def refused(*_: Any) -> Any:
+        raise PermissionError("403 Forbidden")
+
+    setattr(made.fs, command, refused)
+    with pytest.raises(StorageError, match=r"progress\.json cannot be read: 403 Forbidden"):
+        StreamJob(workspace.spark, made, workspace.lake())
+
+
+def test_a_job_that_has_been_overtaken_fails_though_nothing_comes(
+    workspace: Workspace, streams: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it does not tell its progress in the place of the one that has taken over."""
+    early = StreamJob(workspace.spark.newSession(), FakeDbutils(), workspace.lake("early"))
+    StreamJob(workspace.spark, FakeDbutils(), workspace.lake("late"))
+    checkpoints = str(workspace.storage.parent / "checkpoints")
+    monkeypatch.setattr(streaming, "_TELL_SECONDS", 0.0)
+    with pytest.raises(OverlapError, match="run late, has taken over"):
+        early.run(streams, checkpoints, "1 second", "")
+    with pytest.raises(OverlapError, match="run late, has taken over"):
+        early.run(streams, checkpoints, "available-now", "")
+    assert progress_of(workspace)["run_id"] == "late"
+
+
+def test_a_job_tells_until_when_it_has_read_everything(workspace: Workspace, streams: Folders) -> None:
+    run(workspace, streams, "a")
+    told = progress_of(workspace)
+    assert told["caught_up_at"] == told["started_at"]
+    StreamJob(workspace.spark, FakeDbutils(), workspace.lake("b"))
+    assert progress_of(workspace)["caught_up_at"] == told["started_at"]
+    progress_file(workspace).write_text(json.dumps({**told, "ledger": "of a schema that was dropped"}))
+    StreamJob(workspace.spark, FakeDbutils(), workspace.lake("c"))
+    assert progress_of(workspace)["caught_up_at"] is None
 
 
 def test_a_table_that_cannot_be_written_holds_up_no_other_and_loses_nothing(

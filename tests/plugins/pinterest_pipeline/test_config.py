@@ -68,8 +68,14 @@ def test_what_follows_from_the_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.topic("pin") == "0a1b.pin"
     assert settings.stream("geo") == "streaming-0a1b-geo"
     assert settings.notebook("queries") == "/Shared/x/queries"
-    assert settings.progress_key == "streams/0a1b/progress.json"
+    assert settings.progress_key == "streams/0a1b/pinterest/progress.json"
     assert settings.connector_name == "0a1b-s3-sink"
+
+
+def test_each_schema_has_a_progress_object_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the path that the stream notebook writes to: ``Lake.progress_path``."""
+    set_option(monkeypatch, bucket="my-bucket", prefix="p", catalog="main", schema="dev")
+    assert Settings.read().progress_key == "streams/p/main.dev/progress.json"
 
 
 @pytest.mark.parametrize(
