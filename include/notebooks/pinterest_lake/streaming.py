@@ -29,7 +29,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 from uuid import uuid4
 
@@ -600,8 +600,12 @@ class Kinesis:
             )
         region, url = dbutils.widgets.get("region").strip(), endpoint(dbutils, "endpoint_url")
         if credential:
-            provider = partial(dbutils.credentials.getServiceCredentialsProvider, credential)
-            return cls(region, url, {"serviceCredential": credential}, provider)
+            return cls(
+                region,
+                url,
+                {"serviceCredential": credential},
+                lambda: dbutils.credentials.getServiceCredentialsProvider(credential),
+            )
         login = {}
         if scope:
             login = {

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -65,3 +66,18 @@ def test_the_options_are_those_of_databricks(widgets: dict[str, str], login: dic
 def test_two_logins_are_one_too_many() -> None:
     with pytest.raises(SettingsError, match="'secret_scope' and 'service_credential' exclude each other"):
         options(secret_scope="aws", service_credential="kinesis")
+
+
+def test_a_look_at_a_stream_logs_in_as_its_reader_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+    session = SimpleNamespace(client=mock.Mock(side_effect=LookupError))
+    monkeypatch.setattr("boto3.Session", lambda **how: given.append(how) or session)
+    for widgets in ({}, {"secret_scope": "aws"}, {"service_credential": "kinesis"}):
+        dbutils: Any = FakeDbutils(region="eu-west-1", **widgets)
+        dbutils.secrets = SimpleNamespace(get=lambda scope, key: KEYS[key])
+        dbutils.credentials = SimpleNamespace(getServiceCredentialsProvider="session of {}".format)
+        with pytest.raises(LookupError):
+            Kinesis.from_widgets(dbutils).view("streaming-pinterest-pin")
+    nothing = dict.fromkeys(("aws_access_key_id", "aws_secret_access_key", "botocore_session"))
+    by_keys = {**nothing, "aws_access_key_id": "AKIA", "aws_secret_access_key": "hidden"}
+    assert given == [nothing, by_keys, {**nothing, "botocore_session": "session of kinesis"}]
