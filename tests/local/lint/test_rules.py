@@ -54,7 +54,7 @@ WRONG = [
     ("proxy", "          - AlarmNotification\n", "          - AZRebalance\n", "E9005", "AlarmNotification"),
     # what botocore's models say of the calls: enumerations, patterns and bounds, in lists, maps and parameters too
     ("environment", "LogLevel: INFO", "LogLevel: TRACE", "E9006", "mwaa refuses 'TRACE': wanted: one of"),
-    ("environment", "Default: SUN:03:30", "Default: SUN:03:45", "E9006", "'SUN:03:45': wanted: .*(MON|"),
+    ("environment", "Default: TUE:03:30", "Default: TUE:03:45", "E9006", "'TUE:03:45': wanted: .*(MON|"),
     ("environment", "PRIVATE_ONLY]", "PRIVATE]", "E9006", "'PRIVATE': wanted: one of PRIVATE_ONLY, PUBLIC_ONLY"),
     ("environment", "pinterest.bucket:", "pinterest.Bucket:", "E9006", "'pinterest.Bucket'"),
     ("environment", '"config_prefix": null', '"config_prefix": "\u00e9"', "E9006", "wanted: [ -~]+"),
