@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from pinterest_lake.lake import SettingsError
-from pinterest_lake.schemas import clean_columns, flags_of
+from pinterest_lake.schemas import CONSTRAINTS, TOPICS, clean_columns, flags_of
 from pinterest_lake.storage import lister_for
-from pinterest_lake.tables import STAGING_PREFIX
+from pinterest_lake.tables import STAGING_PREFIX, create_clean_table, create_shared_tables
 from tests.include.notebooks import model
 from tests.include.notebooks.conftest import FakeDbutils, Workspace
 from tests.include.notebooks.test_both_legs import LENIENT, TABLES, some_post
@@ -83,6 +83,17 @@ def check(workspace: Workspace, table: str, lines: list[bytes]) -> list[dict[str
         position: (why, records[position]) for position, why in reasons.items() if why
     }
     return clean
+
+
+def test_constraints_are_added_once(workspace: Workspace) -> None:
+    lake = workspace.lake()
+    create_shared_tables(workspace.spark, lake)
+    names = {create_clean_table(workspace.spark, lake, "pin", TOPICS) for _ in range(2)}
+    assert names == {lake.table("pin")}
+    rows = workspace.spark.sql(f"SHOW TBLPROPERTIES {lake.table('pin')}").collect()
+    found = {row["key"] for row in rows if row["key"].startswith("delta.constraints.")}
+    assert found == {f"delta.constraints.{name}" for name in CONSTRAINTS["pin"]}
+    assert workspace.version("pin") == 2
 
 
 def test_a_bucket_is_listed_whatever_the_session_tells_of_its_settings(workspace: Workspace) -> None:
