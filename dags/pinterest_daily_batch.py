@@ -12,12 +12,14 @@ The run page (link on the task) has the notebook's output and traceback.
 
 - `configure` (mounts the bucket if asked to, creates the schema): mostly the cluster's credentials; its
   instance profile must reach the bucket.
-- `clean_pin`, `clean_geo`, `clean_user` (read, clean, merge: one row a post).
+- `clean_pin`, `clean_geo`, `clean_user` (read, clean, merge: one row a post). `LedgerError` (the ledger was restored)
+  and `PositionError` (the objects are another topic's) say what to do, and are not tried again.
 - `queries` (answers the questions, writes `answers/runs/{run key}.json`). `QualityError` is the quality gate: more is
   wrong with the clean tables than the parameters `max_…` allow. It names each expectation with what was found; the
   table `quality` and `answers/refused/` hold all of them, and `make quarantine` shows what cannot be read. The answers
   and their tables stay the last good ones. It is not tried again: mend the source or a rule (then run with
-  `retry_quarantined`), or allow more with the parameter that the message names.
+  `retry_quarantined`), or allow more with the parameter that the message names. `missing` are records that were lost
+  before they were read: get them back, or say with `accept_missing` that they are lost.
 - `publish` (copies that object to `answers/latest.json`): until it succeeds the previous answers stay in place.
 - `maintenance_due` and `maintain` (`OPTIMIZE`, `VACUUM`): the answers are out by then, and they may simply be
   cleared. Where maintenance is not due, `maintain` is skipped.
