@@ -80,7 +80,11 @@ def enforcing(policies):
     for name in (NAME, OTHER):
         for bucket in (f"{name}-data-{ACCOUNT}", f"{name}-mwaa-{ACCOUNT}"):
             s3.create_bucket(Bucket=bucket)
-            for key in (f"topics/{name}.pin/x.json", "answers/runs/1.json", f"streams/{name}/{name}/progress.json"):
+            for key in (
+                f"topics/{name}.pin/x.json",
+                "answers/runs/1.json",
+                f"streams/{name}/{name}/progress.json",
+            ):
                 s3.put_object(Bucket=bucket, Key=key, Body=b'{"streams": {}}')
         s3.put_object(Bucket=f"{name}-mwaa-{ACCOUNT}", Key="artefacts/rest_proxy-1.zip", Body=b"")
         kinesis = root.client("kinesis", endpoint_url=url)
