@@ -29,8 +29,7 @@ prefix. Nothing else here stops or deletes what it has not made.
   task's XCom `report`, also when it fails. `SourceError` names the column or value of the source that cannot be
   sent. What another try cannot help is final.
 - `committed` (waits for the sequence numbers): the message says how many records and seconds each stream is behind,
-  and how the run has ended if it has, or that it fails again and again; its page is the link on `start_job`. Killing
-  the task cancels the run, if this DAG run has started it.
+  and how the run has ended if it has, or that it fails again and again; its page is the link on `start_job`.
 - `stop_job` (teardown: asks the notebook to stop; cancels the run if it does not in ten minutes, or if its cluster
   still starts; waits until it is over): the run had failed by itself, or does not end; the message has its page.
 - `check_streams` (a notebook, on the batch's compute: counts rows and posts of the stream tables, and what is in
@@ -302,7 +301,6 @@ def pinterest_kinesis_streams() -> None:
         progress_key=SETTINGS.progress_key,
         region_name=SETTINGS.region,
         databricks_run_id=run_id,
-        cancel_on_kill=start_job.output["started"],
         poke_interval=SETTINGS.poll_seconds,
         timeout=timedelta(minutes=30),
     )

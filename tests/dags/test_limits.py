@@ -128,3 +128,8 @@ def test_a_run_that_cannot_end_in_time_is_refused_at_its_start(dag_bag: Any, dag
     ):
         check()
     assert [call.kwargs["key"] for call in context["ti"].xcom_push.mock_calls] == ["refused"]  # pages nobody
+
+
+def test_killing_the_wait_leaves_the_job_to_the_teardown(dag_bag: Any) -> None:
+    """Else a task that is cleared while it waits finds the job it has started, which is cancelled a second later."""
+    assert dag_bag.dags["pinterest_kinesis_streams"].get_task("committed").cancel_on_kill is False
