@@ -302,7 +302,7 @@ def pinterest_kinesis_streams() -> None:
         region_name=SETTINGS.region,
         databricks_run_id=run_id,
         poke_interval=SETTINGS.poll_seconds,
-        timeout=timedelta(minutes=30),
+        timeout=timedelta(minutes=45),  # five clusters may start in vain
     )
 
     stop_job = DatabricksStopStreamOperator(
