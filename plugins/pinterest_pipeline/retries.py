@@ -8,7 +8,14 @@ from typing import Any
 
 from airflow.sdk import Context, RetryDecision, RetryPolicy
 
-VERDICTS = ("QualityError", "SettingsError", "LedgerError", "PositionError", "Final state TIMEDOUT")
+VERDICTS = (
+    "QualityError",
+    "SettingsError",
+    "LedgerError",
+    "PositionError",
+    "BalanceError",
+    "Final state TIMEDOUT",
+)
 """Ends of notebooks that the same data, the same widgets or the same time limit give again."""
 
 UNDECODABLE = (JSONDecodeError, UnicodeError)

@@ -228,7 +228,7 @@ def facts(moment: Snapshot) -> dict[str, Facts]:
         result[table] = Facts(
             run=run,
             total=found,
-            imbalance=_imbalance(table, name, total, found, posts)
+            imbalance=_imbalance(name, total, found, posts, _remedy(table, moment.source))
             or (_rolled_back(moment, name) if batch else ""),
             missing=moment.ledgers[table].missing() if batch else {},
             unmatched=missing.get(table, 0),
@@ -301,12 +301,18 @@ def _rolled_back(moment: Snapshot, name: str) -> str:
     return ""
 
 
-def _imbalance(table: str, name: str, counted: Counts, found: Counts, posts: int) -> str:
+def _remedy(table: str, source: Source) -> str:
+    return (
+        f"clean_{table} with full_refresh=true" if source is TOPICS else "kinesis_streams with rebuild=true"
+    )
+
+
+def _imbalance(name: str, counted: Counts, found: Counts, posts: int, remedy: str) -> str:
     """Where the tables are not what the ledger says; empty when they are."""
     if posts != found.clean:
         return (
             f"{name} has {found.clean:,} rows of {posts:,} posts: {found.clean - posts:,} rows are doubled. Somebody "
-            f"else has written to it: rebuild it (a table of the batch: clean_{table} with full_refresh=true)"
+            f"else has written to it: run {remedy} to rebuild it"
         )
     expected = counted.clean - counted.replaced
     accounted = found.clean + found.superseded + found.quarantined
@@ -315,6 +321,6 @@ def _imbalance(table: str, name: str, counted: Counts, found: Counts, posts: int
     return (
         f"{found.read:,} records were read, but {accounted:,} are accounted for ({found.clean:,} clean rows, "
         f"{found.superseded:,} superseded, {found.quarantined:,} in quarantine; the ledger expects {expected:,} "
-        f"rows and {counted.quarantined:,} in quarantine). Records were lost or rows changed by hand: run "
-        f"clean_{table} with full_refresh=true to rebuild {name}"
+        f"rows and {counted.quarantined:,} in quarantine). Records were lost or rows changed by hand: run {remedy} "
+        f"to rebuild {name}"
     )

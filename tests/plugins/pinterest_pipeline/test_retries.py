@@ -18,6 +18,7 @@ from pinterest_pipeline.retries import FinalErrorRetryPolicy, NotebookRetryPolic
         ("QualityError: 1 of 12 expectations are not met", RetryAction.FAIL),
         ("SettingsError: widget 'prefix' is ''", RetryAction.FAIL),
         ("PositionError: p.geo is not the topic whose records were taken in", RetryAction.FAIL),
+        ("BalanceError: pin_table has 10 rows of 9 posts", RetryAction.FAIL),
         ("StorageError: s3://b cannot be listed", RetryAction.DEFAULT),
         ("the driver stopped", RetryAction.DEFAULT),
         ("Final state TIMEDOUT. Reason: Run timed out", RetryAction.FAIL),
