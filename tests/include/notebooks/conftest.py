@@ -145,6 +145,7 @@ class Workspace:
     def __init__(self, spark: SparkSession, folder: Path) -> None:
         self.spark = spark
         self.storage = folder
+        folder.mkdir(parents=True)
         self.schema = f"t{uuid.uuid4().hex[:12]}"
         self.runs = 0
         self.shown: list[str] = []

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -113,7 +114,7 @@ class Reader:
         """What the checker says, which knows of the bucket and the tables, and nothing of the pipeline."""
         put = [
             replace(record, ind=None if reasons[offset, partition] else record.ind)
-            for (offset, partition), raw in self.records.items()
+            for (offset, partition), raw in sorted(self.records.items(), key=itemgetter(0))
             if (record := history.record_of("geo", partition, offset, raw))
         ]
         storage = self.workspace.storage
