@@ -15,8 +15,8 @@ from local.stack.supervisor import await_that
 pytestmark = pytest.mark.timeout(1800)
 
 DAG = "/dags/pinterest_kinesis_streams"
-LONG = {"posts": 300, "rate": 5}
-"""A minute in `emulate`."""
+LONG = {"posts": 100, "rate": 5}
+"""Twenty seconds in `emulate`."""
 SHORT = {"posts": 1}
 """`emulate` ends while the job's cluster still starts, so that `committed` has to wait."""
 SECONDS = 600
