@@ -15,6 +15,10 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 PATIENCE_SECONDS = 600
 """How long looks may fail, one after the other, before the wait does: services are away for minutes at times."""
 
+SHORTEST_SECONDS = 6.0
+"""How long a task stays deferred at least. Airflow tells its scheduler up to five seconds later that the process which
+has deferred the task is over; a task that is at work again by then counts as failed."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -78,12 +82,13 @@ class PollingTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look until there is something to tell, then yield the one event."""
         # The event is yielded when all connections are closed: nobody promises to come back after it.
-        self._succeeded = time.monotonic()
+        began = self._succeeded = time.monotonic()
         while True:
             event = await self._connected()
             if event:
                 break
             await asyncio.sleep(self.poll_interval)
+        await asyncio.sleep(SHORTEST_SECONDS - (time.monotonic() - began))
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _connected(self) -> dict[str, Any] | None:

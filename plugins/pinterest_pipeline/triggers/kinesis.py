@@ -171,7 +171,7 @@ class StreamCommittedTrigger(AwsPollingTrigger):
             async def look() -> Look:
                 # The run's state is read first: what it committed before it ended is then seen as well.
                 state = await watch.look()
-                progress, unheard = await self._progress(s3)
+                progress, unheard = await self._progress(s3, state.told_as)
                 committed = {name: stream["committed"] for name, stream in progress.items()}
                 problem = watch.hopeless(state, committed)
                 at_last = bool(problem) or self.time_is_up()
@@ -186,7 +186,7 @@ class StreamCommittedTrigger(AwsPollingTrigger):
 
             yield look
 
-    async def _progress(self, s3: Any) -> tuple[dict[str, Any], str]:
+    async def _progress(self, s3: Any, told_as: str) -> tuple[dict[str, Any], str]:
         """Return what the watched run has told of each stream, and a remark when only another run has told anything."""
         try:
             reply = await s3.get_object(Bucket=self.bucket, Key=self.progress_key)
@@ -194,8 +194,8 @@ class StreamCommittedTrigger(AwsPollingTrigger):
             return {}, ""
         async with reply["Body"] as body:
             told: dict[str, Any] = json.loads(await body.read())
-        if self.databricks_run_id is not None and told["run_id"] != str(self.databricks_run_id):
-            return {}, f" (run {self.databricks_run_id} has told nothing yet, only run {told['run_id']})"
+        if told_as and told["run_id"] != told_as:
+            return {}, f" (run {told_as} has told nothing yet, only run {told['run_id']})"
         return told["streams"], ""
 
 
@@ -208,12 +208,14 @@ class RunSeen:
     :param attempt: number of the attempt of its task that goes on, from 0.
     :param reason: what is said of the last failure.
     :param page: the run's page.
+    :param told_as: what it calls itself in the progress object: whoever starts it may name it.
     """
 
     ended: str = ""
     attempt: int = 0
     reason: str = ""
     page: str = ""
+    told_as: str = ""
 
     @property
     def told(self) -> str:
@@ -250,6 +252,8 @@ class RunWatch:
             attempt=max(int(task.get("attempt_number") or 0) for task in tasks),
             reason=" ".join(task.get("state", {}).get("state_message") or "" for task in tasks).strip(),
             page=run.get("run_page_url") or f"run {self.run_id}",
+            told_as=run.get("overriding_parameters", {}).get("notebook_params", {}).get("run_id")
+            or str(self.run_id),
         )
 
     def hopeless(self, seen: RunSeen, committed: Committed) -> str | None:

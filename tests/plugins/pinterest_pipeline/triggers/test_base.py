@@ -8,6 +8,7 @@ from unittest import mock
 
 import pytest
 
+from pinterest_pipeline.triggers import base
 from pinterest_pipeline.triggers.base import Look, PollingTrigger
 
 
@@ -120,3 +121,16 @@ def test_serialize() -> None:
     path, arguments = trigger.serialize()
     assert path.endswith(".Script")
     assert arguments == {"looks": [], "poll_interval": 2, "end_time": 7.5}
+
+
+async def test_a_task_stays_deferred_until_its_first_process_is_known_to_be_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(base, "SHORTEST_SECONDS", 6.0)
+    monkeypatch.setattr(base.time, "monotonic", mock.Mock(side_effect=[100.0, 101.5, 101.5]))
+    sleep = mock.AsyncMock()
+    monkeypatch.setattr(base.asyncio, "sleep", sleep)
+    trigger = script(Look("there", done=True))
+    assert (await anext(trigger.run())).payload["status"] == "success"
+    assert sleep.await_args_list == [mock.call(4.5)]
+    assert trigger.closed == 1, "nothing is kept open meanwhile"

@@ -257,6 +257,18 @@ class TestCommitted:
         self.commit(s3, bucket, last, run_id="41")
         assert (await self.trigger(bucket, self.wanted(last), run_id=None).look()).done
 
+    async def test_a_run_tells_under_the_name_that_it_was_started_with(
+        self, s3: Any, kinesis: Any, bucket: str, stream: str, databricks: Any
+    ) -> None:
+        parameters = {"notebook_params": {"run_id": "manual__2026=3A1"}}
+        databricks.a_get_run.return_value = {**run("RUNNING"), "overriding_parameters": parameters}
+        last = self.put(kinesis, 3)
+        self.commit(s3, bucket, last)
+        told = (await self.trigger(bucket, self.wanted(last)).look()).message
+        assert told.endswith(" (run manual__2026=3A1 has told nothing yet, only run 42)")
+        self.commit(s3, bucket, last, run_id="manual__2026=3A1")
+        assert (await self.trigger(bucket, self.wanted(last)).look()).done
+
     @pytest.mark.parametrize(("ahead", "behind"), [(600, ["2"]), (0, ["2"]), (-600, [])])
     async def test_a_drain_goes_by_the_clock_of_kinesis(self, ahead: int, behind: list[str]) -> None:
         """Records that were there when the wait began count, however far this machine's clock is off."""
