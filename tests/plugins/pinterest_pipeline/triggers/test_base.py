@@ -100,7 +100,8 @@ async def test_ten_minutes_of_failed_looks_end_the_wait_with_the_last_error(
     seconds: int, given_up: bool
 ) -> None:
     trigger = script(Look("not yet"), OSError("first"), OSError("last"), Look("there", done=True))
-    clock = iter([0, 1000, 1001, 1000 + seconds, 2000])  # begun, a good look, two failed ones, a good one
+    # begun, a good look, two failed ones, a good one, the end
+    clock = iter([0, 1000, 1001, 1000 + seconds, 2000, 2000])
     with mock.patch("pinterest_pipeline.triggers.base.time", autospec=True) as faked:
         faked.monotonic.side_effect = clock
         faked.time.return_value = 0
@@ -127,10 +128,17 @@ async def test_a_task_stays_deferred_until_its_first_process_is_known_to_be_over
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(base, "SHORTEST_SECONDS", 6.0)
-    monkeypatch.setattr(base.time, "monotonic", mock.Mock(side_effect=[100.0, 101.5, 101.5]))
-    sleep = mock.AsyncMock()
-    monkeypatch.setattr(base.asyncio, "sleep", sleep)
     trigger = script(Look("there", done=True))
-    assert (await anext(trigger.run())).payload["status"] == "success"
-    assert sleep.await_args_list == [mock.call(4.5)]
-    assert trigger.closed == 1, "nothing is kept open meanwhile"
+    with (
+        mock.patch("pinterest_pipeline.triggers.base.time", autospec=True) as faked,
+        mock.patch("pinterest_pipeline.triggers.base.asyncio", autospec=True) as loop,
+    ):
+        faked.monotonic.side_effect = [100.0, 101.5, 101.5]
+        loop.sleep.side_effect = lambda seconds: slept.append((seconds, trigger.closed)) or anything()
+        slept: list[tuple[float, int]] = []
+        assert (await anext(trigger.run())).payload["status"] == "success"
+    assert slept == [(4.5, 1)], "with nothing kept open"
+
+
+async def anything() -> None:
+    """Await nothing."""
