@@ -124,10 +124,11 @@ def test_objects_that_cannot_be_the_topics_are_refused(reader: Reader) -> None:
     with pytest.raises(PositionError, match=r"had 2 partition.*objects of partition 2"):
         reader.run()
     path.unlink()
-    reader.workspace.set_aside("geo", 2, [None])
+    path = reader.workspace.set_aside("geo", 2, [None])
     for full_refresh in (False, True):
         with pytest.raises(PositionError, match="partition 0: offsets 2 lie both"):
             reader.run(full_refresh=full_refresh)
+    path.unlink()
     reader.check()
 
 
