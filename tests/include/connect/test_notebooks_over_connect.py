@@ -39,7 +39,6 @@ def rows(workspace: Workspace, table: str) -> list[dict[str, Any]]:
 def test_a_history_ends_as_the_model_says(workspace: Workspace) -> None:
     """Two runs, so that rows are replaced; a record leaves quarantine; and all of it is read again."""
     lines = {table: lines_of(table) for table in TABLES}
-    workspace.storage.mkdir(parents=True)
     workspace.run("configure")
     half = len(lines["geo"]) // 2
     workspace.put("geo", 0, lines["geo"][:half])
@@ -105,7 +104,6 @@ def test_a_bucket_is_listed_whatever_the_session_tells_of_its_settings(workspace
 
 
 def test_the_streams_say_at_once_which_access_mode_they_need(workspace: Workspace) -> None:
-    workspace.storage.mkdir(parents=True)
     with pytest.raises(SettingsError, match="dedicated access mode"):
         workspace.run("kinesis_streams", checkpoint_dir=str(workspace.storage / "checkpoints"))
     assert not (workspace.storage / "streams").exists(), "nothing was begun"

@@ -159,7 +159,6 @@ def test_versions_stay_readable_for_as_long_as_is_asked(workspace: Workspace) ->
 def test_a_staging_table_that_was_left_behind_is_dropped_a_day_later(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace.storage.mkdir(parents=True)
     workspace.run("configure")
     left = workspace.lake().table(f"{STAGING_PREFIX}left")
     workspace.spark.sql(f"CREATE TABLE {left} (ind int) USING DELTA")
@@ -211,7 +210,6 @@ def test_a_storage_that_is_not_there_fails(workspace: Workspace, notebook: str) 
 
 @pytest.mark.parametrize("notebook", CLEANS)
 def test_a_bucket_without_topics_holds_nothing_yet(workspace: Workspace, notebook: str) -> None:
-    workspace.storage.mkdir()
     table = notebook.removeprefix("clean_")
     assert workspace.run(notebook)["run"][table]["read"] == 0
     (workspace.storage / "topics" / f"another.{table}").mkdir(parents=True)
@@ -251,7 +249,6 @@ def test_what_is_no_storage_is_refused(workspace: Workspace, notebook: str, stor
     ],
 )
 def test_what_the_stream_job_cannot_use_is_refused(workspace: Workspace, widget: str, value: str) -> None:
-    workspace.storage.mkdir()
     with pytest.raises(SettingsError, match=f"^widget '{widget}' is ") as failed:
         workspace.run("kinesis_streams", **{widget: value})
     assert "KEY" not in str(failed.value)
@@ -259,7 +256,6 @@ def test_what_the_stream_job_cannot_use_is_refused(workspace: Workspace, widget:
 
 @pytest.mark.parametrize("run_id", ["", "../x", "a/b", "r:1", "a b", "x" * 129, "r'1", "r\n1", "r=1", "r=="])
 def test_a_run_id_that_is_no_name_is_refused(workspace: Workspace, run_id: str) -> None:
-    workspace.storage.mkdir()
     with pytest.raises(SettingsError, match=r"^widget 'run_id' is .*; it must be 1 to 128 letters"):
         workspace.run("clean_pin", run_id=run_id)
 
