@@ -71,20 +71,22 @@ class DatabricksNotebookRunOperator(DatabricksNotebookOperator):
                 end_time=time.time() + seconds + ENDING_SECONDS,
             ),
             method_name="execute_complete",
-            kwargs={"run_id": self.databricks_run_id},
         )
 
-    def execute_complete(self, context: Context, event: dict[str, Any], run_id: int) -> None:  # type: ignore[override]
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> None:  # type: ignore[override]
         """
         Tell how the run has ended.
 
         :raises AirflowException: it has failed; the message has the notebook's error.
         :raises RunEnding: Databricks has not ended it by its time limit.
         """
+        # By the event, and not by arguments of the deferral: `airflow dags test` does not hand those on.
+        value = dict(event["value"])
+        run_id = value.pop("run_id")
         if event["status"] != "success":
             self._hook.cancel_run(run_id)
             raise RunEnding(run_id, ENDING_SECONDS, self._hook.get_run_page_url(run_id))
-        state = RunState(**event["value"])
+        state = RunState(**value)
         errors = self._errors(run_id, state) if state.result_state == "FAILED" else []
         self._token(context).forget()
         self._handle_terminal_run_state(state, errors)
@@ -239,16 +241,16 @@ class DatabricksStartStreamOperator(BaseOperator):
                 end_time=time.time() + self.ending_seconds,
             ),
             method_name="execute_complete",
-            kwargs={"ending": run_id},
         )
 
-    def execute_complete(self, context: Context, event: dict[str, Any], ending: int) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """
         Start a run now that the one before is over.
 
         :raises RunEnding: it is not.
         """
         if event["status"] != "success":
+            ending = event["value"]["run_id"]
             raise RunEnding(ending, self.ending_seconds, self.hook.get_run_page_url(ending))
         return self.execute(context)
 

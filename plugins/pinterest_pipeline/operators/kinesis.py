@@ -142,15 +142,14 @@ class KinesisDeleteStreamOperator(AwsBaseOperator[KinesisHook]):
                 deleted.append(name)
             else:
                 self.log.info("There is no %s.", name)
-        if left := [name for name in deleted if self.hook.describe_stream(name)]:
+        if any(self.hook.describe_stream(name) for name in deleted):
             self.defer(
-                trigger=_status_trigger(self, left, None),
+                trigger=_status_trigger(self, deleted, None),
                 method_name="execute_complete",
-                kwargs={"deleted": deleted},
             )
         return deleted
 
-    def execute_complete(self, context: Context, event: dict[str, Any], deleted: list[str]) -> list[str]:
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> list[str]:
         """
         Return what was deleted.
 
@@ -158,7 +157,7 @@ class KinesisDeleteStreamOperator(AwsBaseOperator[KinesisHook]):
         """
         if event["status"] != "success":
             raise AirflowSensorTimeout(f"Gave up after {self.timeout:g} s: {event['message']}.")
-        return deleted
+        return list(event["value"])
 
 
 def _status_trigger(

@@ -14,7 +14,7 @@ from pinterest_pipeline.triggers.base import Look, PollingTrigger
 
 class DatabricksRunOverTrigger(PollingTrigger):
     """
-    Fires when a run is over; its event's value is the run's state.
+    Fires when a run is over; its event's value is the run's id and state.
 
     Unlike the provider's trigger it gives up in time, so that the operator can cancel the run instead.
 
@@ -63,6 +63,7 @@ class DatabricksRunOverTrigger(PollingTrigger):
                 state = await hook.a_get_run_state(self.run_id)
                 told = f"run {self.run_id} is {state.life_cycle_state} {state.result_state}".rstrip()
                 value = {
+                    "run_id": self.run_id,
                     "life_cycle_state": state.life_cycle_state,
                     "result_state": state.result_state,
                     "state_message": state.state_message,

@@ -129,8 +129,8 @@ def run_notebook(store: Store, *, max_tries: int = 2, **arguments: Any) -> TaskD
 def end_notebook(store: Store, run_id: int, ended: dict[str, str], max_tries: int = 2) -> None:
     operator = notebook_operator(DatabricksNotebookRunOperator, existing_cluster_id="warm", retries=2)
     ti = mock.MagicMock(max_tries=max_tries, task=operator)
-    event = {"status": "success", "message": "", "value": ended}
-    operator.execute_complete({"ti": ti, "task_state_store": store}, event, run_id)
+    event = {"status": "success", "message": "", "value": {"run_id": run_id, **ended}}
+    operator.execute_complete({"ti": ti, "task_state_store": store}, event)
 
 
 def test_a_notebook_is_waited_for_in_the_triggerer_which_cancels_it_when_it_is_killed(
@@ -150,7 +150,7 @@ def test_a_notebook_is_waited_for_in_the_triggerer_which_cancels_it_when_it_is_k
         "poll_interval": 3,
         "end_time": 1_900_000_000 + 4 * 3600 + 600,
     }
-    assert (deferred.method_name, deferred.kwargs) == ("execute_complete", {"run_id": 100})
+    assert (deferred.method_name, deferred.kwargs) == ("execute_complete", None)
 
 
 def test_without_a_timeout_a_notebook_is_waited_for_as_long_as_it_runs(workspace: Workspace) -> None:
@@ -240,9 +240,9 @@ def test_a_person_who_clears_the_task_gets_a_new_run(workspace: Workspace) -> No
 
 def test_a_run_that_databricks_does_not_end_in_time_is_cancelled(databricks: Any) -> None:
     operator = notebook_operator(DatabricksNotebookRunOperator, existing_cluster_id="warm")
-    late = {"status": "timeout", "message": "", "value": state("RUNNING")}
+    late = {"status": "timeout", "message": "", "value": {"run_id": 100, **state("RUNNING")}}
     with pytest.raises(RunEnding, match="Run 100 is still ending"):
-        operator.execute_complete(context(), late, 100)
+        operator.execute_complete(context(), late)
     databricks.cancel_run.assert_called_once_with(100)
 
 
@@ -358,20 +358,20 @@ def test_a_run_that_is_ending_is_waited_for_and_not_adopted(databricks: Any) -> 
     trigger = deferred.value.trigger
     assert isinstance(trigger, DatabricksRunOverTrigger)
     assert trigger.run_id == 41
-    assert (deferred.value.method_name, deferred.value.kwargs) == ("execute_complete", {"ending": 41})
+    assert (deferred.value.method_name, deferred.value.kwargs) == ("execute_complete", None)
     databricks.run_now.assert_not_called()
 
-    late = {"status": "timeout", "message": "", "value": state("TERMINATING")}
+    late = {"status": "timeout", "message": "", "value": {"run_id": 41, **state("TERMINATING")}}
     with pytest.raises(
         RunEnding, match=r"Run 41 is still ending after 600 s.* http://databricks/run/41"
     ) as ending:
-        start_operator().execute_complete(context(), late, 41)
+        start_operator().execute_complete(context(), late)
     assert not isinstance(ending.value, AirflowFailException), "a later try may find it over"
 
     databricks.active_run.return_value = None
     over = {"status": "success", "message": "", "value": state("TERMINATED", "CANCELED")}
     started = {"run_id": 42, "job_id": 7, "started": True}
-    assert start_operator().execute_complete(context(), over, 41) == started
+    assert start_operator().execute_complete(context(), over) == started
 
 
 def test_killing_the_start_cancels_the_run(databricks: Any) -> None:

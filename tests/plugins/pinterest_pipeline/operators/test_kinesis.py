@@ -135,13 +135,13 @@ def test_a_deletion_is_waited_for(kinesis: Any) -> None:
         delete.execute({})
     trigger = deferred.value.trigger
     assert isinstance(trigger, KinesisStreamStatusTrigger)
-    assert (trigger.stream_names, trigger.target_status, trigger.poll_interval) == (["pins"], None, 3)
-    assert (deferred.value.method_name, deferred.value.kwargs) == ("execute_complete", {"deleted": STREAMS})
-    gone = {"status": "success", "message": "pins is missing", "value": {"pins": None}}
-    assert delete.execute_complete({}, gone, STREAMS) == STREAMS
+    assert (trigger.stream_names, trigger.target_status, trigger.poll_interval) == (STREAMS, None, 3)
+    assert (deferred.value.method_name, deferred.value.kwargs) == ("execute_complete", None)
+    gone = {"status": "success", "message": "pins is missing", "value": dict.fromkeys(STREAMS)}
+    assert delete.execute_complete({}, gone) == STREAMS
     late = {"status": "timeout", "message": "pins is DELETING", "value": None}
     with pytest.raises(AirflowSensorTimeout, match=r"Gave up after 60 s: pins is DELETING\."):
-        delete.execute_complete({}, late, STREAMS)
+        delete.execute_complete({}, late)
 
 
 def test_a_stream_that_is_being_deleted_already_is_waited_for(kinesis: Any) -> None:

@@ -43,7 +43,12 @@ async def test_over_is_over_however_it_ended(hook: Any, result: str) -> None:
         {
             "status": "success",
             "message": f"run 42 is TERMINATED {result}",
-            "value": {"life_cycle_state": "TERMINATED", "result_state": result, "state_message": "why"},
+            "value": {
+                "run_id": 42,
+                "life_cycle_state": "TERMINATED",
+                "result_state": result,
+                "state_message": "why",
+            },
         }
     ]
     hook.a_get_run_state.assert_awaited_with(42)
