@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -26,8 +27,13 @@ _MANY_COMMITS = {"delta.checkpointInterval": "100"}
 """For tables that get commits by the second: a checkpoint takes longer than the commits it is written between."""
 _READABLE = {"delta.enableDeletionVectors": "false"}
 """Unity Catalog switches them on for new tables, and readers without Spark then refuse the table."""
-_TRIES = 3
-_ALTERED_MEANWHILE = ("DELTA_CONSTRAINT_ALREADY_EXISTS", "DELTA_METADATA_CHANGED", "DELTA_PROTOCOL_CHANGED")
+_TRIES = 10
+_SECONDS_BETWEEN_TRIES = 0.5
+_ALTERED_MEANWHILE = (
+    *("DELTA_CONSTRAINT_ALREADY_EXISTS", "DELTA_METADATA_CHANGED", "DELTA_PROTOCOL_CHANGED"),
+    # the other's table before its first commit, and between that and its entry in the catalog
+    *("DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION", "TABLE_OR_VIEW_ALREADY_EXISTS", "AlreadyExistsException"),
+)
 _QUARANTINE_KEY = ["table", "source", "shard", "position"]
 
 
@@ -124,6 +130,7 @@ def _beside_others(step: Callable[[], object]) -> None:
         except Exception as error:
             if not tries_left or not any(sign in str(error) for sign in _ALTERED_MEANWHILE):
                 raise
+            time.sleep(_SECONDS_BETWEEN_TRIES)
 
 
 def _constraints_of(spark: SparkSession, name: str) -> set[str]:
