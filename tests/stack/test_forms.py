@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +18,9 @@ pytestmark = pytest.mark.timeout(1800)
 DAG_IDS = ("pinterest_daily_batch", "pinterest_kinesis_streams", "pinterest_msk_ingestion")
 each_dag = pytest.mark.parametrize("dag_id", DAG_IDS)
 
+TRIES = 5
+BUSY = 500
+"""What Airflow answers when its database was locked for a minute, as runs go on meanwhile."""
 Schema = dict[str, Any]
 Params = dict[str, dict[str, Any]]
 
@@ -76,6 +78,16 @@ def what_is_wrong(schema: Schema, value: Any) -> str:
     return refused.value.message
 
 
+def refusal(airflow: AirflowApi, dag_id: str, conf: Params) -> str:
+    """What the API says to a run with these parameters."""
+    for _ in range(TRIES):
+        with pytest.raises(StackError) as refused:
+            airflow.call("POST", f"/dags/{dag_id}/dagRuns", json={"conf": conf, "logical_date": None})
+        if "(400)" in str(refused.value):
+            break
+    return str(refused.value)
+
+
 # While those runs go on: nothing here starts another.
 @each_dag
 def test_what_is_outside_a_parameters_bounds_is_refused(
@@ -85,16 +97,14 @@ def test_what_is_outside_a_parameters_bounds_is_refused(
         schema = param["schema"]
         for value in outside(schema):
             told = f"Invalid input for param {name}: {what_is_wrong(schema, value)}"
-            with pytest.raises(StackError, match=re.escape(told)):
-                run = {"conf": {name: value}, "logical_date": None}
-                airflow.call("POST", f"/dags/{dag_id}/dagRuns", json=run)
+            assert told in refusal(airflow, dag_id, {name: value})
             form.enter(name, schema, value)
             if value is None:
                 expect(form.submit).to_be_disabled()
                 expect(form.errors).to_have_text([REQUIRED])
             else:
-                status, _ = form.send()
-                assert status == 400, (name, value)
+                sent = (form.send()[0] for _ in range(TRIES))
+                assert next(status for status in sent if status != BUSY) == 400, (name, value)
                 expect(form.refusal).to_contain_text(told)
             form.enter(name, schema, param["value"])
             expect(form.red).to_have_count(0)
