@@ -19,7 +19,8 @@ LONG = {"posts": 100, "rate": 5}
 """Twenty seconds in `emulate`."""
 SHORT = {"posts": 1}
 """`emulate` ends while the job's cluster still starts, so that `committed` has to wait."""
-SECONDS = 600
+SECONDS = 1_500
+"""A task that dies with its scheduler is missed after five minutes, and tried again up to four later."""
 
 
 class StreamRuns:
