@@ -37,6 +37,12 @@ def is_waiting(run: Mapping[str, Any]) -> bool:
     return all(life_cycle(task) in WAITING for task in tasks)
 
 
+def given_run_id(run: Mapping[str, Any]) -> str:
+    """Return the notebook's parameter ``run_id`` that a run was started with; empty where none was given."""
+    given: str = run.get("overriding_parameters", {}).get("notebook_params", {}).get("run_id", "")
+    return given
+
+
 def is_ending(run: Mapping[str, Any]) -> bool:
     """Return whether a run was cancelled and is not over yet."""
     return life_cycle(run) == "TERMINATING"

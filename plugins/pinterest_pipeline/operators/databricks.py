@@ -22,6 +22,7 @@ from pinterest_pipeline.exceptions import RunEnding, WaitFailed
 from pinterest_pipeline.hooks.databricks import (
     PATIENT,
     DatabricksStreamJobHook,
+    given_run_id,
     is_ending,
     is_over,
     is_waiting,
@@ -202,7 +203,7 @@ class DatabricksStartStreamOperator(BaseOperator):
 
     def _belongs(self, active: Mapping[str, Any], limit: int, ti: Any) -> bool:
         """Return whether this Airflow run is the one to stop a run: it has started it, or nobody else is left to."""
-        starter = active.get("overriding_parameters", {}).get("notebook_params", {}).get("run_id", "")
+        starter = given_run_id(active)
         if starter == self.run_key:
             return True
         airflow_run = run_id_of(starter)

@@ -15,6 +15,7 @@ from typing import Any
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.databricks.hooks.databricks import DatabricksHook, RunState
 
+from pinterest_pipeline.hooks.databricks import given_run_id
 from pinterest_pipeline.hooks.kinesis import KinesisHook
 from pinterest_pipeline.triggers.aws import AwsPollingTrigger
 from pinterest_pipeline.triggers.base import Look
@@ -252,8 +253,7 @@ class RunWatch:
             attempt=max(int(task.get("attempt_number") or 0) for task in tasks),
             reason=" ".join(task.get("state", {}).get("state_message") or "" for task in tasks).strip(),
             page=run.get("run_page_url") or f"run {self.run_id}",
-            told_as=run.get("overriding_parameters", {}).get("notebook_params", {}).get("run_id")
-            or str(self.run_id),
+            told_as=given_run_id(run) or str(self.run_id),
         )
 
     def hopeless(self, seen: RunSeen, committed: Committed) -> str | None:
